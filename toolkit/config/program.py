@@ -1,0 +1,63 @@
+"""`main(run, Config)`: what makes a recipe a program, and what turns errors into one line and an exit code."""
+
+import argparse
+import errno
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from toolkit.config.help import field_lines
+from toolkit.config.load import load
+from toolkit.config.section import Section
+from toolkit.console import setup_logging
+from toolkit.errors import FewlabelError
+
+S = TypeVar("S", bound=Section)
+
+
+def main(run: Callable[[S], Any], schema: type[S]) -> None:
+    """Runs a recipe from the command line: `python recipes/NAME.py --config FILE [key=value ...]`.
+
+    The caller's module docstring is the help text, followed by every key with its type, default and meaning.
+    """
+    module = sys.modules[run.__module__]
+    parser = argparse.ArgumentParser(
+        description=module.__doc__,
+        epilog="keys:\n" + "\n".join(field_lines(schema)),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", metavar="FILE", help="a YAML file; see configs/")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="values that replace those of the file")
+    arguments = parser.parse_args()
+    with friendly_errors():
+        setup_logging()
+        run(load(arguments.config, schema, arguments.overrides))
+
+
+@contextmanager
+def friendly_errors() -> Iterator[None]:
+    """Ends the program with a clear line where a user can put things right, with a traceback where we must.
+
+    `FEWLABEL_DEBUG=1` shows the traceback always.
+    """
+    try:
+        yield
+    except FewlabelError as error:
+        _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _fail("interrupted; what is done is kept, the same command continues from there", 130)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = f" while writing {error.filename}" if error.filename else ""
+        _fail(f"the disk is full{where}; free some space and run the same command again: it continues", 1)
+
+
+def _fail(message: str, code: int) -> None:
+    if os.environ.get("FEWLABEL_DEBUG"):
+        raise
+    for line in message.splitlines():
+        print(f"error: {line}", file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,20 @@
+"""The one loop, its optimiser and schedule, checkpoints, collapse monitors and the run folder."""
+
+from toolkit.training.loop import TrainingConfig, fit
+from toolkit.training.monitors import alignment, effective_rank, embedding_std, uniformity
+from toolkit.training.run_folder import RunFolder, replace_folder, write_atomically
+from toolkit.training.step import Batches, Step
+
+__all__ = [
+    "Batches",
+    "RunFolder",
+    "Step",
+    "TrainingConfig",
+    "alignment",
+    "effective_rank",
+    "embedding_std",
+    "fit",
+    "replace_folder",
+    "uniformity",
+    "write_atomically",
+]
