@@ -1,11 +1,12 @@
 """Recipes, configurations and data cards: where they lie, and a recipe as a module.
 
-Three places, in this order: the working folder, the installed package, the repository of an editable install. So a
-copy that somebody made with `fewlabel cp` and changed is always the one that is used.
+Three places, in this order: the working folder, the installed package, the repository of an editable install.
+So a copy that somebody made with `fewlabel cp` and changed is always the one that is used.
 """
 
 import ast
 import importlib.util
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,11 @@ from typing import Literal, get_args
 from toolkit.errors import ConfigError
 from toolkit.registry import nearest
 
-Kind = Literal["recipe", "config", "card"]
+Kind = Literal["recipes", "configs", "data_cards"]
+"""A kind of asset is named by its folder."""
 KINDS: tuple[Kind, ...] = get_args(Kind)
-FOLDERS: dict[Kind, str] = {"recipe": "recipes", "config": "configs", "card": "data_cards"}
-SUFFIXES: dict[Kind, str] = {"recipe": ".py", "config": ".yaml", "card": ".md"}
+SINGULAR: dict[Kind, str] = {"recipes": "recipe", "configs": "configuration", "data_cards": "card"}
+SUFFIXES: dict[Kind, str] = {"recipes": ".py", "configs": ".yaml", "data_cards": ".md"}
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -31,7 +33,7 @@ class Asset:
         kind: What it is.
         name: Path below its folder without the suffix: `domain`, `domain/demo`.
         path: The file.
-        origin: "working folder", "installed package" or "repository".
+        origin: "as given" for a path, otherwise "working folder", "installed package" or "repository".
     """
 
     kind: Kind
@@ -42,7 +44,7 @@ class Asset:
     @property
     def place(self) -> Path:
         """Where a copy belongs, relative to the working folder."""
-        return Path(FOLDERS[self.kind]) / (self.name + SUFFIXES[self.kind])
+        return Path(self.kind) / (self.name + SUFFIXES[self.kind])
 
 
 def find_asset(kind: Kind, name: str) -> Asset:
@@ -56,22 +58,22 @@ def find_asset(kind: Kind, name: str) -> Asset:
         ConfigError: There is none; the message has the nearest name.
     """
     wanted = Path(name)
-    if wanted.suffix == SUFFIXES[kind] and wanted.is_file():
-        return Asset(kind, _short_name(kind, name), wanted, "working folder" if not wanted.is_absolute() else "path")
+    if wanted.suffix and wanted.is_file():
+        return Asset(kind, _short_name(kind, name), wanted, "as given")
     short = _short_name(kind, name)
     for origin, root in _places():
-        path = root / FOLDERS[kind] / (short + SUFFIXES[kind])
+        path = root / kind / (short + SUFFIXES[kind])
         if path.is_file():
             return Asset(kind, short, path, origin)
-    known = [asset.name for asset in list_assets(kind)]
-    raise ConfigError(f"no {kind} {name!r} here or among those of fewlabel; {nearest(short, known)}")
+    remedy = nearest(short, [asset.name for asset in list_assets(kind)])
+    raise ConfigError(f"no {SINGULAR[kind]} {name!r} here or among those of fewlabel; {remedy}")
 
 
 def list_assets(kind: Kind) -> list[Asset]:
     """All assets of a kind by name; of two with one name the first place wins, as in `find_asset`."""
     found: dict[str, Asset] = {}
     for origin, root in _places():
-        folder = root / FOLDERS[kind]
+        folder = root / kind
         for path in folder.rglob(f"*{SUFFIXES[kind]}"):
             name = path.relative_to(folder).with_suffix("").as_posix()
             if not name.startswith(("_", ".")):
@@ -80,8 +82,8 @@ def list_assets(kind: Kind) -> list[Asset]:
 
 
 def load_recipe(name: str) -> ModuleType:
-    """A recipe as the module `toolkit_recipes.NAME`, loaded once a process from the file that `find_asset` takes."""
-    asset = find_asset("recipe", name)
+    """A recipe as the module `toolkit_recipes.NAME`, loaded once from the file that `find_asset` takes."""
+    asset = find_asset("recipes", name)
     module_name = f"toolkit_recipes.{asset.name.replace('/', '.')}"
     loaded = sys.modules.get(module_name)
     if loaded is not None and loaded.__file__ == str(asset.path.resolve()):
@@ -90,7 +92,9 @@ def load_recipe(name: str) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module  # before it runs: pydantic and pickle look classes up by their module's name
+    # Before it runs: pydantic and pickle look classes up by their module's name; pickle imports its parent.
+    sys.modules.setdefault("toolkit_recipes", ModuleType("toolkit_recipes"))
+    sys.modules[module_name] = module
     try:
         spec.loader.exec_module(module)
     except BaseException:
@@ -102,14 +106,13 @@ def load_recipe(name: str) -> ModuleType:
 def summary(asset: Asset) -> str:
     """One line that says what an asset is for, read without running it."""
     text = asset.path.read_text(encoding="utf-8")
-    if asset.kind == "recipe":
+    if asset.kind == "recipes":
         return first_line(ast.get_docstring(ast.parse(text)))
-    if asset.kind == "config":
+    if asset.kind == "configs":
         comments = (line.lstrip("# ").rstrip() for line in text.splitlines() if line.startswith("#"))
         return next((line for line in comments if line and not line.startswith(("fewlabel ", "python "))), "")
-    body = text.split("\n---", 1)[-1] if text.startswith("---") else text
-    prose = (line.strip() for line in body.splitlines()[1:])
-    return next((line for line in prose if line and not line.startswith(("#", "<!--"))), "")
+    title = re.search(r"^pretty_name: *[\"']?(.*?)[\"']? *$", text, re.MULTILINE)
+    return title.group(1) if title else ""
 
 
 def first_line(docstring: str | None) -> str:
@@ -127,8 +130,8 @@ def _places() -> list[tuple[str, Path]]:
 def _short_name(kind: Kind, name: str) -> str:
     path = Path(name)
     parts = path.with_suffix("").parts if path.suffix == SUFFIXES[kind] else path.parts
-    if FOLDERS[kind] in parts:  # recipes/domain.py and /anywhere/recipes/domain.py are both `domain`
-        parts = parts[len(parts) - parts[::-1].index(FOLDERS[kind]) :]
+    if kind in parts:  # recipes/domain.py and /anywhere/recipes/domain.py are both `domain`
+        parts = parts[len(parts) - parts[::-1].index(kind) :]
     elif path.is_absolute():
         parts = parts[-1:]
     return "/".join(parts)

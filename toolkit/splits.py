@@ -1,6 +1,9 @@
 """Who is trained on and who is tested on: grouped holdouts, nested draws of labels, and the guard against leakage."""
 
+import hashlib
+import json
 from collections.abc import Hashable, Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -8,6 +11,7 @@ from toolkit.console import log
 from toolkit.errors import DataError
 
 UNLABELLED = -1
+SEEN_FILE = "pretrained_on.json"
 
 
 def holdout(
@@ -81,10 +85,10 @@ def holdout(
             touched[rows] = True
     train = np.flatnonzero(~touched)
     left = np.bincount(labels[train][labels[train] != UNLABELLED], minlength=classes.max() + 1)[classes]
-    if not left.all():
+    if any(wanted.values()) or not left.all():
         raise DataError(
-            f"groups are too large to hold {per_class} samples a class out: class {classes[left.argmin()]} has "
-            "nothing left to train on; ask for a smaller test"
+            f"groups are too large to hold {per_class} samples a class out and have samples of every class left to "
+            "train on; ask for a smaller test"
         )
     return train, np.flatnonzero(in_test)
 
@@ -170,3 +174,31 @@ def _quotas(labels: np.ndarray, cells: np.ndarray, classes: np.ndarray, per_clas
         whole[np.argsort(whole - exact, kind="stable")[: per_class - whole.sum()]] += 1
         quotas |= dict(zip(names.tolist(), whole.tolist(), strict=True))
     return quotas
+
+
+def record_seen(folder: Path, subjects: Iterable[Hashable]) -> None:
+    """Writes beside a saved encoder what its pretraining saw, as digests that name nobody.
+
+    Args:
+        folder: The encoder's folder.
+        subjects: Subjects or groups of the pretraining data.
+    """
+    (folder / SEEN_FILE).write_text(json.dumps(sorted(_digests(subjects))) + "\n", encoding="utf-8")
+
+
+def refuse_seen(folder: Path, test_subjects: Iterable[Hashable], *, allow: bool = False) -> None:
+    """`refuse_leakage` of a saved encoder: against what `record_seen` wrote.
+
+    Raises:
+        DataError: Pretraining saw a test subject, or nothing says what it saw, and `allow` is false.
+    """
+    path = folder / SEEN_FILE
+    if not path.is_file():
+        if not allow:
+            raise DataError(f"{folder}: no {SEEN_FILE}, so nothing says that its pretraining left the test subjects out")
+        return
+    refuse_leakage(json.loads(path.read_text(encoding="utf-8")), _digests(test_subjects), allow=allow)
+
+
+def _digests(subjects: Iterable[Hashable]) -> set[str]:
+    return {hashlib.sha256(str(subject).encode()).hexdigest()[:12] for subject in subjects}

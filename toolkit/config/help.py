@@ -3,8 +3,6 @@
 from collections.abc import Iterator
 from typing import Any
 
-from pydantic_core import PydanticUndefined
-
 from toolkit.config.mistakes import allowed_values, sections_in
 from toolkit.config.section import Section
 
@@ -20,7 +18,7 @@ def field_lines(schema: type[Section], prefix: str = "") -> Iterator[str]:
                     yield f"  {path} as {section.model_fields['name'].default}:"
                 yield from field_lines(section, f"{path}.")
             continue
-        default = "required" if field.default is PydanticUndefined and not field.default_factory else f"{field.default!r}"
+        default = "required" if field.is_required() else f"{field.default!r}"
         allowed = allowed_values(field)
         notes = f"[{default}{'; ' + allowed if allowed else ''}]"
         yield f"  {path} {notes} {' '.join((field.description or '').split())}"
@@ -31,7 +29,10 @@ def json_schema(schema: type[Section]) -> dict[str, Any]:
     document = schema.model_json_schema()
     document["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     document["properties"] = {
-        "extends": {"type": "string", "description": "Another file, relative to this one, whose values come first."}
+        "extends": {
+            "type": "string",
+            "description": "Another file, relative to this one, whose values come first.",
+        }
     } | document.get("properties", {})
     # With `extends` a file may leave out what its parent holds.
     document.pop("required", None)

@@ -26,7 +26,7 @@ def describe(error: ValidationError, schema: type[Section], values: dict[str, An
 
 def _line(detail: Any, schema: type[Section], values: dict[str, Any]) -> str:
     location = detail["loc"]
-    keys = list(_keys(location, values, missing=detail["type"] == "missing"))
+    keys = list(_keys(location, schema, values, missing=detail["type"] == "missing"))
     path = ".".join(str(key) for key in keys) or "(top level)"
     owner = _owner(schema, location)
     field = owner.model_fields.get(str(keys[-1])) if owner and keys else None
@@ -38,9 +38,9 @@ def _line(detail: Any, schema: type[Section], values: dict[str, Any]) -> str:
         return f"{path}: missing; it is required{meaning}"
     if detail["type"] == "union_tag_invalid":
         tags = [tag.strip().strip("'") for tag in detail["ctx"]["expected_tags"].split(",")]
-        return f"{path}.name: no {detail['ctx']['tag']!r}; {nearest(str(detail['ctx']['tag']), tags)}"
+        return f"{path}.{_discriminator(detail)}: no {detail['ctx']['tag']!r}; {nearest(str(detail['ctx']['tag']), tags)}"
     if detail["type"] == "union_tag_not_found":
-        return f"{path}.name: missing; it says which one is meant"
+        return f"{path}.{_discriminator(detail)}: missing; it says which one is meant"
     message = detail["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     allowed = allowed_values(field) if field else ""
@@ -58,10 +58,13 @@ def allowed_values(field: FieldInfo) -> str:
     return ", ".join(choices)
 
 
-def _keys(location: tuple[str | int, ...], values: Any, missing: bool) -> Iterator[str | int]:
+def _keys(location: tuple[str | int, ...], schema: type[Section], values: Any, missing: bool) -> Iterator[str | int]:
     """`location` without the union tags and type names that pydantic adds to it."""
-    node = values
+    node, sections = values, [schema]
     for position, key in enumerate(location):
+        is_tag, sections = _below(sections, key)
+        if is_tag:
+            continue
         if isinstance(node, dict) and key in node:
             node = node[key]
         elif isinstance(node, list) and isinstance(key, int) and key < len(node):
@@ -73,15 +76,19 @@ def _keys(location: tuple[str | int, ...], values: Any, missing: bool) -> Iterat
 
 def _owner(schema: type[Section], location: tuple[str | int, ...]) -> type[Section] | None:
     """The section that holds the last key of `location`."""
-    candidates: list[type[Section]] = [schema]
+    sections = [schema]
     for key in location[:-1]:
-        by_tag = [section for section in candidates if key in _tags(section)]
-        if by_tag:
-            candidates = by_tag
-            continue
-        below = [s for c in candidates if key in c.model_fields for s in sections_in(c.model_fields[str(key)].annotation)]
-        candidates = below or candidates
-    return candidates[0] if candidates else None
+        _, sections = _below(sections, key)
+    return sections[0] if sections else None
+
+
+def _below(sections: list[type[Section]], key: str | int) -> tuple[bool, list[type[Section]]]:
+    """Whether `key` is a tag that chooses among `sections`, and the sections that the next key may be in."""
+    chosen = [section for section in sections if key in _tags(section)]
+    if chosen and len(sections) > 1:
+        return True, chosen
+    fields = [section.model_fields[key] for section in sections if isinstance(key, str) and key in section.model_fields]
+    return False, [below for field in fields for below in sections_in(field.annotation)] or sections
 
 
 def sections_in(annotation: Any) -> list[type[Section]]:
@@ -97,5 +104,11 @@ def _parts(annotation: Any) -> Iterator[Any]:
 
 
 def _tags(section: type[Section]) -> tuple[Any, ...]:
-    field = section.model_fields.get("name")
-    return get_args(field.annotation) if field and get_origin(field.annotation) is Literal else ()
+    """The values of the section's `Literal` fields of one choice, by which unions are told apart."""
+    choices = [get_args(field.annotation) for field in section.model_fields.values() if get_origin(field.annotation) is Literal]
+    return tuple(choice[0] for choice in choices if len(choice) == 1)
+
+
+def _discriminator(detail: Any) -> str:
+    """The key that tells the members of a union apart, `name` or `kind`."""
+    return str(detail["ctx"]["discriminator"]).strip("'")

@@ -1,9 +1,10 @@
 """What every self-supervised method is: an encoder, a loss, and a name."""
 
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from torch import nn
 
+from toolkit.config import Section
 from toolkit.registry import Registry
 from toolkit.training import Step
 
@@ -12,10 +13,16 @@ class Objective(nn.Module):
     """Base of all methods. Its `forward(batch)` returns a `Step`.
 
     Args:
+        config: The method's own section, an instance of `Config`.
         encoder: The network that is kept after training; heads and queues stay in the objective.
     """
 
-    def __init__(self, encoder: nn.Module) -> None:
+    modality: ClassVar[Literal["scans", "text"]]
+    """What the batches hold."""
+    Config: ClassVar[type[Section]]
+    """The method's section; its field `name` is a `Literal` of the registered name."""
+
+    def __init__(self, config: Section, encoder: nn.Module) -> None:
         super().__init__()
         self.encoder = encoder
 

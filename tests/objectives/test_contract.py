@@ -1,0 +1,87 @@
+"""What every registered method must do. A new file in toolkit/objectives/ is tested here without a new line."""
+
+import io
+from typing import Any
+
+import pytest
+import torch
+
+from toolkit.objectives import OBJECTIVES, build_objective
+from toolkit.training import Step
+
+from .examples import example_batch, example_encoder
+
+
+def make(name: str) -> Any:
+    torch.manual_seed(0)
+    cls = OBJECTIVES.get(name)
+    return build_objective(cls.Config(), example_encoder(cls.modality))
+
+
+def step(objective: Any, batch: Any) -> Step:
+    torch.manual_seed(1)
+    return objective(batch)
+
+
+@pytest.fixture(params=list(OBJECTIVES))
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+def test_the_registered_name_is_the_configured_one(name: str) -> None:
+    assert OBJECTIVES.get(name).Config().name == name  # type: ignore[attr-defined]
+
+
+def test_loss_is_finite_and_its_gradient_reaches_the_encoder(name: str) -> None:
+    objective = make(name).train()
+    result = step(objective, example_batch(objective.modality))
+    assert result.loss_sum.ndim == 0 and torch.isfinite(result.loss_sum) and int(result.count) > 0
+    (result.loss_sum / int(result.count)).backward()
+    gradients = [p.grad for p in objective.encoder.parameters() if p.grad is not None]
+    assert sum(float(g.abs().sum()) for g in gradients) > 0
+    assert all(torch.isfinite(g).all() for g in gradients)
+
+
+def test_same_seed_same_loss(name: str) -> None:
+    losses = [step(make(name).train(), example_batch(OBJECTIVES.get(name).modality)).loss_sum for _ in range(2)]
+    assert torch.equal(*losses)
+
+
+def test_state_round_trips(name: str) -> None:
+    objective = make(name).eval()
+    buffer = io.BytesIO()
+    torch.save(objective.state_dict(), buffer)
+    buffer.seek(0)
+    other = make(name).eval()
+    for parameter in other.parameters():
+        parameter.data.add_(1)
+    other.load_state_dict(torch.load(buffer, weights_only=True))
+    batch = example_batch(objective.modality)
+    assert torch.equal(step(objective, batch).loss_sum, step(other, batch).loss_sum)
+
+
+def test_a_partial_batch_works(name: str) -> None:
+    objective = make(name).train()
+    result = step(objective, example_batch(objective.modality, size=3))
+    assert torch.isfinite(result.loss_sum)
+
+
+def test_a_few_steps_lower_the_loss(name: str) -> None:
+    objective = make(name).train()
+    batch = example_batch(objective.modality)
+    optimizer = torch.optim.AdamW(objective.parameters(), lr=3e-3)
+    means = []
+    for _ in range(25):
+        result = step(objective, batch)
+        means.append(result.loss_sum / int(result.count))
+        optimizer.zero_grad()
+        means[-1].backward()
+        optimizer.step()
+        objective.after_step(0.5)
+    assert means[-1] < means[0]
+
+
+def test_what_can_collapse_shows_its_embeddings(name: str) -> None:
+    objective = make(name).train()
+    if hasattr(objective, "embed"):
+        assert step(objective, example_batch(objective.modality)).embeddings is not None

@@ -1,0 +1,220 @@
+import json
+import stat
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner, Result
+
+from toolkit.cards import fetch, load_card
+from toolkit.cli import app
+from toolkit.cli.tables import describe_table
+from toolkit.console import log
+from toolkit.errors import DataError
+from toolkit.text import read_corpus
+
+SENTENCES = [f"Letter {number} tells of the {word} garden." for number, word in enumerate("abcdefghijkl")]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FEWLABEL_DEBUG", "")
+    monkeypatch.setattr(log, "handlers", [])  # each runner has an error stream of its own
+    return tmp_path
+
+
+def init(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["init", *arguments])
+
+
+def frame() -> pd.DataFrame:
+    """Twelve letters by four people, half of them glad, with an address that nobody needs."""
+    return pd.DataFrame(
+        {
+            "id": [f"{number:04d}" for number in range(12)],
+            "email": [f"person{number}@example.org" for number in range(12)],
+            "body": SENTENCES,
+            "mood": ["glad", "sad"] * 6,
+            "author": [f"a{number % 4}" for number in range(12)],
+            "lang": ["en", "en", "sl"] * 4,
+        }
+    )
+
+
+def write_csv(path: Path) -> None:
+    path.write_text(frame().to_csv(index=False), encoding="utf-8")
+
+
+def write_semicolons(path: Path) -> None:
+    path.write_bytes(frame().to_csv(index=False, sep=";").replace("garden", "café").encode("cp1252"))
+
+
+def write_excel_csv(path: Path) -> None:
+    path.write_text(frame().to_csv(index=False), encoding="utf-8-sig")
+
+
+def write_tsv(path: Path) -> None:
+    path.write_text(frame().to_csv(index=False, sep="\t"), encoding="utf-8")
+
+
+def write_jsonl(path: Path) -> None:
+    path.write_text("\n".join(json.dumps(row) for row in frame().to_dict("records")) + "\n", encoding="utf-8")
+
+
+def write_parquet(path: Path) -> None:
+    frame().to_parquet(path)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "write"),
+    [
+        (".csv", write_csv),
+        (".csv", write_semicolons),
+        (".csv", write_excel_csv),
+        (".tsv", write_tsv),
+        (".jsonl", write_jsonl),
+        (".parquet", write_parquet),
+    ],
+)
+def test_a_table_becomes_a_card_that_reads_it(here: Path, suffix: str, write) -> None:
+    write(here / f"My Letters{suffix}")
+    outcome = init(f"My Letters{suffix}", "--out", "study")
+    assert outcome.exit_code == 0, outcome.output
+    for said in ("12 rows", "'body'", "glad (6), sad (6)", "'lang': en, sl", "'author'", "never read: email"):
+        assert said in outcome.output
+    card = load_card(here / "study/data_cards/my_letters.md")
+    corpus = read_corpus(card, fetch(card))
+    assert len(corpus) == 12
+    assert corpus.class_names == ("glad", "sad")
+    assert corpus.counts["labelled"] == 12
+    assert set(corpus.languages) == {"en", "sl"}
+    assert len(set(corpus.groups)) == 4
+    assert (card.split.unit, card.personal_data.columns_never_read) == ("group", ("email",))
+    assert any("café" in text or "garden" in text for text in corpus.texts)
+
+
+def test_the_next_command_is_the_launch_line_of_the_configuration(here: Path) -> None:
+    write_csv(here / "letters.csv")
+    shown = init("letters.csv", "--out", "study").output.splitlines()[-1]
+    first = (here / "study/configs/text_pretrain/letters.yaml").read_text().splitlines()[0]
+    assert shown.removeprefix("next").strip() == "cd study && " + first.removeprefix("# ")
+
+
+def test_nothing_is_overwritten_and_the_source_is_left_alone(here: Path) -> None:
+    write_csv(here / "letters.csv")
+    before = (here / "letters.csv").read_bytes()
+    assert init("letters.csv").exit_code == 0
+    (here / "data_cards/letters.md").write_text("mine")
+    outcome = init("letters.csv")
+    assert outcome.exit_code == 1
+    assert "data_cards/letters.md is there already" in outcome.output
+    assert (here / "data_cards/letters.md").read_text() == "mine"
+    assert (here / "letters.csv").read_bytes() == before
+    assert init("letters.csv", "--name", "again").exit_code == 0
+
+
+def test_columns_may_be_named(here: Path) -> None:
+    write_csv(here / "letters.csv")
+    table = describe_table(here / "letters.csv", text="email", label="lang")
+    assert (table.text, table.label, table.language) == ("email", "lang", None)
+
+
+def test_texts_without_labels_and_without_a_language(here: Path) -> None:
+    frame()[["id", "body"]].to_csv("plain.csv", index=False)
+    outcome = init("plain.csv")
+    assert "none found; --label COLUMN names one" in outcome.output
+    assert "--language CODE names it" in outcome.output
+    card = load_card(here / "data_cards/plain.md")
+    assert (card.label_map, card.languages, card.split.unit) == ({}, ("und",), "text")
+    assert init("plain.csv", "--name", "slovene", "--language", "sl").exit_code == 0
+    assert load_card(here / "data_cards/slovene.md").languages == ("sl",)
+
+
+def test_labels_that_yaml_could_misread_stay_what_they_are(here: Path) -> None:
+    pd.DataFrame({"text": SENTENCES, "label": ["no", "yes", "1e3", "null"] * 3}).to_csv(
+        "votes.csv", index=False
+    )
+    assert init("votes.csv", "--language", "en").exit_code == 0
+    card = load_card(here / "data_cards/votes.md")
+    assert sorted(read_corpus(card, fetch(card)).class_names) == ["1e3", "no", "null", "yes"]
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments", "message"),
+    [
+        ("text,label\n", [], "the corpus is empty"),
+        ("a,b\n1,2\n3,4\n", [], "no column looks like texts; say which with --text; it has a, b"),
+        ("text,stars\nA long enough text.,1\n", ["--text", "txt"], "no column 'txt'; did you mean 'text'?"),
+        (
+            "text,price\n" + "".join(f"Text number {n:03d}.,{n}\n" for n in range(60)),
+            ["--label", "price"],
+            "60 values",
+        ),
+        ("", [], "is not a table that can be read"),
+    ],
+)
+def test_a_table_that_cannot_be_used_says_why(
+    here: Path, content: str, arguments: list[str], message: str
+) -> None:
+    (here / "bad.csv").write_text(content)
+    outcome = init("bad.csv", *arguments)
+    assert outcome.exit_code == 1
+    assert message in outcome.output
+    assert "Traceback" not in outcome.output
+    assert not (here / "data_cards").exists()
+
+
+def test_other_sources_are_refused(here: Path) -> None:
+    (here / "letter.docx").write_bytes(b"PK")
+    assert "not a table of texts" in init("letter.docx").output
+    assert "no such file or folder" in init("nowhere").output
+    (here / "broken.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match="is not a table"):
+        describe_table(here / "broken.parquet")
+
+
+@pytest.fixture
+def scans(here: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for person in ("sub-anna", "sub-bert"):
+        for session in ("ses-1", "ses-2"):
+            path = here / "mri" / person / session / f"{person}_{session}_T1w.nii.gz"
+            path.parent.mkdir(parents=True)
+            nib.save(nib.Nifti1Image(rng.random((9, 8, 7), np.float32), np.diag([2, 2, 3, 1.0])), path)
+    (here / "mri/sub-bert/ses-2/broken.nii").write_bytes(b"not a scan")
+    return here / "mri"
+
+
+def test_a_folder_of_scans_becomes_a_private_manifest_and_a_card_without_names(
+    here: Path, scans: Path
+) -> None:
+    outcome = init("mri", "--out", "study")
+    assert outcome.exit_code == 0, outcome.output
+    for said in ("4 scans of 2 people", "2x2x3 mm", "refused  1", "fewlabel run scan_pretrain"):
+        assert said in outcome.output
+    private = here / "study/private/mri"
+    assert stat.S_IMODE(private.stat().st_mode) == 0o700
+    assert len(pd.read_csv(private / "manifest.csv")) == 4
+    card = load_card(here / "study/data_cards/mri.md")
+    assert [reader.member for reader in card.reader] == ["*/*/*.nii.gz"]
+    assert len(list(fetch(card).glob("*/*/*.nii.gz"))) == 4
+    public = (here / "study/data_cards/mri.md").read_text() + (
+        here / "study/configs/scan_pretrain/mri.yaml"
+    ).read_text()
+    assert "anna" not in public
+    assert "bert" not in public
+
+
+def test_a_manifest_that_somebody_filled_in_is_kept(here: Path, scans: Path) -> None:
+    manifest = here / "private/mri/manifest.csv"
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text("mine")
+    assert init("mri").exit_code == 1
+    assert manifest.read_text() == "mine"
+
+
+def test_columns_make_no_sense_for_scans(scans: Path) -> None:
+    assert "is a folder of scans" in init("mri", "--text", "body").output

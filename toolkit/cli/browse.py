@@ -1,0 +1,141 @@
+"""`fewlabel ls`, `cp` and `objectives`: what there is, and how to make it yours."""
+
+import ast
+import inspect
+import shutil
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from toolkit import assets
+from toolkit.assets import Asset, find_asset, list_assets
+from toolkit.cli.app import FIND, app, out
+from toolkit.config import field_lines, read_yaml
+from toolkit.errors import ConfigError, FewlabelError
+from toolkit.registry import nearest
+
+
+@app.command("ls", rich_help_panel=FIND)
+def list_all(
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="WORD", help="Show lines with all of these.")
+    ] = None,
+) -> None:
+    """List recipes, configurations, objectives and data cards.
+
+    [bold]Examples[/]
+
+    $ fewlabel ls
+
+    $ fewlabel ls card chinese
+    """
+    rows = [
+        (assets.SINGULAR[kind], asset.name, assets.summary(asset), asset.origin)
+        for kind in assets.KINDS
+        for asset in list_assets(kind)
+    ]
+    rows += [("objective", name, meaning, origin) for name, (meaning, origin) in _objectives().items()]
+    wanted = [word.casefold() for word in words or []]
+    rows = [row for row in rows if all(word in " ".join(row).casefold() for word in wanted)]
+    if not rows:
+        raise FewlabelError(f"nothing matches {' '.join(words or [])!r}; `fewlabel ls` shows everything")
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    for kind, name, meaning, origin in rows:
+        left = f"{kind:<{widths[0]}}  [bold]{name:<{widths[1]}}[/]"
+        line = f"{left}  {escape(meaning):<{widths[2]}}  [dim]{origin}[/]"
+        if out.is_terminal:  # one line each: cut at its edge, and whole in a pipe
+            out.print(line, soft_wrap=False, no_wrap=True, overflow="ellipsis")
+        else:
+            out.print(line)
+
+
+def _objectives() -> dict[str, tuple[str, str]]:
+    """Name to (summary, origin) of each objective, read from the source: an import would load torch."""
+    found: dict[str, tuple[str, str]] = {}
+    for path in sorted((Path(__file__).parent.parent / "objectives").glob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            match node:
+                case ast.ClassDef(
+                    decorator_list=[ast.Call(func=ast.Name("register"), args=[ast.Constant(str(name))])]
+                ):
+                    found[name] = (assets.first_line(ast.get_docstring(node)), "fewlabel")
+    for entry in entry_points(group="fewlabel.objectives"):
+        found.setdefault(entry.name, ("", entry.dist.name if entry.dist else entry.value))
+    return found
+
+
+@app.command(rich_help_panel=FIND)
+def cp(
+    name: Annotated[str, typer.Argument(help="A recipe, configuration or card, as `fewlabel ls` names it.")],
+    dest: Annotated[
+        Path | None, typer.Argument(help="File or folder. Default: where `run` finds it.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
+) -> None:
+    """Copy a recipe, configuration or card into the working folder, to make it yours.
+
+    [bold]Examples[/]
+
+    $ fewlabel cp domain
+
+    $ fewlabel cp domain/demo my.yaml
+    """
+    source = _any_asset(name)
+    target = dest or source.place
+    if target.is_dir():
+        target = target / source.path.name
+    copies = [(source.path, target)]
+    if source.kind == "configs" and (base := read_yaml(source.path).get("extends")):
+        copies.append((source.path.parent / base, target.parent / base))
+    for old, new in copies:
+        if new.exists() and not force and (new == target or new.read_bytes() != old.read_bytes()):
+            raise FewlabelError(f"{new} is there already; --force overwrites it, or name another DEST")
+    for old, new in copies:
+        if new.exists() and new.samefile(old):
+            continue
+        new.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(old, new)
+        out.print(f"{new}  (from the {source.origin})")
+
+
+def _any_asset(name: str) -> Asset:
+    found: list[Asset] = []
+    for kind in assets.KINDS:
+        try:
+            found.append(find_asset(kind, name))
+        except ConfigError:
+            continue
+    # The path of a file fits every kind; its suffix tells.
+    found = [asset for asset in found if asset.path.suffix == assets.SUFFIXES[asset.kind]]
+    if not found:
+        known = [asset.name for kind in assets.KINDS for asset in list_assets(kind)]
+        raise FewlabelError(f"no recipe, configuration or card {name!r}; {nearest(name, known)}")
+    if len(found) > 1:
+        places = " or ".join(str(asset.place) for asset in found)
+        raise FewlabelError(f"{name!r} is several things; say which: {places}")
+    return found[0]
+
+
+@app.command(rich_help_panel=FIND)
+def objectives(
+    name: Annotated[str | None, typer.Argument(help="One objective, to read all about it.")] = None,
+) -> None:
+    """List the training objectives, or explain one: what it does, its paper, its settings.
+
+    [bold]Examples[/]
+
+    $ fewlabel objectives
+
+    $ fewlabel objectives simclr
+    """
+    if name is None:
+        list_all(["objective"])
+        return
+    from toolkit.objectives import OBJECTIVES
+
+    cls = OBJECTIVES.get(name)
+    out.print(inspect.getdoc(cls) or "", markup=False)
+    out.print("\nSettings:\n" + "\n".join(field_lines(cls.Config)), markup=False)

@@ -1,0 +1,150 @@
+"""`fewlabel init`: from a user's own data to a card and a configuration that runs."""
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from toolkit.cli.app import DATA, app, out
+from toolkit.cli.drafts import Draft
+from toolkit.errors import DataError, FewlabelError
+
+
+@app.command(rich_help_panel=DATA)
+def init(
+    source: Annotated[
+        Path, typer.Argument(help="A folder of scans, or a table of texts (CSV, TSV, JSONL, Parquet).")
+    ],
+    to: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the files go.")] = Path(),
+    name: Annotated[str | None, typer.Option("--name", help="What to call the data.")] = None,
+    text: Annotated[str | None, typer.Option("--text", help="Column of the texts, not the guess.")] = None,
+    label: Annotated[str | None, typer.Option("--label", help="Column of the labels, not the guess.")] = None,
+    language: Annotated[
+        str, typer.Option("--language", help="Code of a table without such a column.")
+    ] = "und",
+) -> None:
+    """Look at your data and write a card draft and a configuration that runs; for scans a manifest too.
+
+    Says what it saw and what it guessed. Overwrites nothing, and copies none of your data.
+
+    [bold]Examples[/]
+
+    $ fewlabel init /data/mri --out my-study
+
+    $ fewlabel init reviews.csv --out my-study --text body --label stars
+    """
+    name = (
+        re.sub(r"[^a-z0-9]+", "_", (name or source.resolve().name.partition(".")[0]).casefold()).strip("_")
+        or "data"
+    )
+    recipe = "scan_pretrain" if source.is_dir() else "text_pretrain"
+    card, config = to / "data_cards" / f"{name}.md", to / "configs" / recipe / f"{name}.yaml"
+    for path in (card, config, to / "private" / name / "manifest.csv"):
+        if path.exists():
+            raise FewlabelError(f"{path} is there already and is kept; give another --name or --out")
+    if not source.exists():
+        raise DataError(f"{source}: no such file or folder")
+    if source.is_dir() and (text or label):
+        raise FewlabelError(f"{source}: is a folder of scans; --text and --label are for a table of texts")
+    draft = _scans(source, to, name) if source.is_dir() else _texts(source, name, text, label, language)
+    for path, content in (
+        (card, draft.card(Path(os.path.relpath(source.resolve(), card.parent.resolve())).as_posix())),
+        (config, draft.configuration),
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content, encoding="utf-8")
+    enter = "" if to == Path() else f"cd {to} && "
+    for heading, line in [
+        *draft.saw,
+        ("wrote", str(card)),
+        ("wrote", str(config)),
+        ("next", enter + draft.launch),
+    ]:
+        out.print(f"[bold]{heading:<9}[/]", end="")
+        out.print(line, markup=False)
+
+
+def _texts(source: Path, name: str, text: str | None, label: str | None, language: str) -> Draft:
+    from toolkit.cli.tables import class_counts, describe_table
+
+    table = describe_table(source, text, label)
+    classes = class_counts(table)
+    cells = table.frame[table.text]
+    languages = sorted(set(table.frame[table.language]) - {""}) if table.language else [language]
+    listed = ", ".join(f"{value} ({count:,})" for value, count in classes.items())
+    saw = [
+        ("saw", f"{source.name}: {len(cells):,} rows, columns {', '.join(table.frame)}"),
+        ("texts", f"{table.text!r}, {cells.str.len().mean():.0f} characters on average"),
+        ("labels", f"{table.label!r}: {listed}" if classes else "none found; --label COLUMN names one"),
+        ("language", f"{table.language!r}: " * bool(table.language) + ", ".join(languages)),
+        (
+            "groups",
+            f"{table.group!r} never straddles a split" if table.group else "none; a text stands alone",
+        ),
+    ]
+    if languages == ["und"]:
+        saw.append(("note", "und is an undetermined language; --language CODE names it"))
+    if table.personal:
+        saw.append(("personal", f"never read: {', '.join(table.personal)}"))
+    columns = {"text": table.text, "label": table.label, "language": table.language, "group": table.group}
+    file = {"delimiter": table.delimiter, "encoding": table.encoding}
+    reader = {"format": table.format, "member": source.name} | {
+        k: v for k, v in (columns | file).items() if v
+    }
+    return Draft(
+        name=name,
+        source=source,
+        saw=saw,
+        readers=[reader],
+        unit="group" if table.group else "text",
+        recipe="text_pretrain",
+        settings=f"cards: [{name}]",
+        languages=languages,
+        classes=list(classes),
+        never_read=table.personal,
+    )
+
+
+def _scans(source: Path, to: Path, name: str) -> Draft:
+    import pandas as pd
+
+    from toolkit.scans.manifest import build_manifest
+
+    private = to / "private" / name
+    manifest = build_manifest(source.resolve(), private)
+    kinds = manifest["modality"].replace("", "of unknown modality").value_counts()
+    people = manifest["subject"].nunique()
+    spacings = manifest["spacing_mm"].value_counts()
+    refused = len(pd.read_csv(private / "refusals.csv"))
+    saw = [
+        (
+            "saw",
+            f"{len(manifest)} scans of {people} people: "
+            + ", ".join(f"{count} {kind}" for kind, count in kinds.items()),
+        ),
+        ("spacing", f"{len(spacings)} different, mostly {spacings.index[0]} mm"),
+        ("private", f"{private}/ holds paths, pseudonyms and their key; it is for your eyes only"),
+    ]
+    if refused:
+        saw.append(("refused", f"{refused} that cannot be read; {private / 'refusals.csv'} says why"))
+    places = [Path(path.partition("#")[0]).relative_to(source.resolve()) for path in manifest["path"]]
+    return Draft(
+        name=name,
+        source=source,
+        saw=saw,
+        readers=[
+            {"format": "volume", "member": pattern}
+            for pattern in sorted({_pattern(place) for place in places})
+        ],
+        unit="subject",
+        recipe="scan_pretrain",
+        settings=f"manifest: private/{name}/manifest.csv",
+    )
+
+
+def _pattern(inside: Path) -> str:
+    """`a/b/scan.nii.gz` as `*/*/*.nii.gz`: which files are scans, without anybody's name."""
+    ending = re.search(r"\.\w+(\.gz)?$", inside.name)
+    return "/".join(["*"] * (len(inside.parts) - 1) + [f"*{ending.group() if ending else ''}"])

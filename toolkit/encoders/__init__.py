@@ -1,0 +1,36 @@
+"""Scan and text encoders behind one contract; the preprocessing or the tokenizer travels with the weights."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from toolkit.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from toolkit.encoders.scan import ScanEncoder
+    from toolkit.encoders.text import TextEncoder
+
+
+def load_encoder(folder: str | Path) -> "ScanEncoder | TextEncoder":
+    """Opens a saved encoder of either kind, ready to embed.
+
+    Args:
+        folder: What `save_pretrained` wrote, such as `runs/demo/scans/encoder`.
+
+    Returns:
+        An encoder whose `embed(x)` gives float32 `(N, embed_dim)`; its preprocessing is inside. For scans `x` is an
+        array `(N, C, I, J, K)` of raw intensities, axes as NIfTI's in RAS, at `.spacing_mm`, or a list of volume
+        paths; for text it is a list of strings.
+
+    Raises:
+        CheckpointError: No encoder of fewlabel there, or its weights do not fit.
+    """
+    folder = Path(folder)
+    if (folder / "pooling.json").is_file():
+        from toolkit.encoders.text import TextEncoder
+
+        return TextEncoder.from_pretrained(folder)
+    if (folder / "config.json").is_file():
+        from toolkit.encoders.scan import ScanEncoder
+
+        return ScanEncoder.from_pretrained(folder)
+    raise CheckpointError(f"{folder}: no encoder here; name the folder `encoder` inside a run folder")

@@ -1,0 +1,35 @@
+"""Self-supervised methods, one file each. A new file here is in the registry, the schema and the contract suite."""
+
+from functools import reduce
+from importlib import import_module
+from operator import or_
+from pkgutil import iter_modules
+from typing import Annotated, Any
+
+from pydantic import Field
+from torch import nn
+
+from toolkit.config import Section
+from toolkit.objectives.base import OBJECTIVES, Objective, register
+
+for _module in iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")
+
+
+def config_union(modality: str) -> Any:
+    """The type of a recipe's `objective` key: any registered method of `modality`, told apart by `name`.
+
+    Args:
+        modality: "scans" or "text".
+    """
+    sections = [OBJECTIVES.get(name).Config for name in OBJECTIVES if OBJECTIVES.get(name).modality == modality]
+    union = reduce(or_, sections)
+    return Annotated[union, Field(discriminator="name")] if len(sections) > 1 else union
+
+
+def build_objective(config: Section, encoder: nn.Module) -> Objective:
+    """The method that `config` names, around `encoder`."""
+    return OBJECTIVES.get(config.name)(config, encoder)  # type: ignore[attr-defined]
+
+
+__all__ = ["OBJECTIVES", "Objective", "build_objective", "config_union", "register"]

@@ -1,0 +1,49 @@
+"""Scans: volumes in, one geometry and intensity scale, a store, patches, views, and batches of them."""
+
+from toolkit.scans.atlas_task import (
+    AtlasTaskConfig,
+    RegisteredScan,
+    RegisteredScans,
+    atlas_task,
+    read_registered,
+)
+from toolkit.scans.batches import PatchBatches
+from toolkit.scans.manifest import build_manifest
+from toolkit.scans.patches import balanced_centres, cut_patches, sliding_patches, world_positions
+from toolkit.scans.pictures import class_colours, overlay_png, views_png
+from toolkit.scans.preprocessing import Preprocessing, preprocess, resample, rescale
+from toolkit.scans.store import StoredVolume, VolumeStore, store_key
+from toolkit.scans.views import ViewConfig, ViewParameters, apply_parameters, identity_parameters, sample_parameters
+from toolkit.scans.volumes import Volume, is_volume_file, read_volume
+
+__all__ = [
+    "AtlasTaskConfig",
+    "PatchBatches",
+    "Preprocessing",
+    "RegisteredScan",
+    "RegisteredScans",
+    "StoredVolume",
+    "ViewConfig",
+    "ViewParameters",
+    "Volume",
+    "VolumeStore",
+    "apply_parameters",
+    "atlas_task",
+    "balanced_centres",
+    "build_manifest",
+    "class_colours",
+    "cut_patches",
+    "identity_parameters",
+    "is_volume_file",
+    "overlay_png",
+    "preprocess",
+    "read_registered",
+    "read_volume",
+    "resample",
+    "rescale",
+    "sample_parameters",
+    "sliding_patches",
+    "store_key",
+    "views_png",
+    "world_positions",
+]

@@ -1,0 +1,156 @@
+"""The manifest: one row a scan found in a folder, under pseudonyms. It holds paths, so its folder is private."""
+
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from toolkit.console import log, track
+from toolkit.errors import DataError
+from toolkit.scans.dicom import SliceHeader, find_series
+from toolkit.scans.volumes import is_volume_file, read_volume
+
+COLUMNS = [
+    "path", "subject", "study", "session", "sequence", "site", "scanner", "modality", "spacing_mm", "shape", "label",
+    "content_hash",
+]  # fmt: skip
+_BIDS = re.compile(r"(?:^|[_/])(sub|ses)-([A-Za-z0-9]+)")
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A scan before it is read; empty where nothing is known."""
+
+    path: str
+    person: str
+    files: list[Path]
+    study: str = ""
+    session: str = ""
+    sequence: str = ""
+    site: str = ""
+    scanner: str = ""
+    modality: str = ""
+
+
+def build_manifest(folder: str | Path, out_dir: str | Path) -> pd.DataFrame:
+    """Finds the scans below `folder` and lists them.
+
+    Writes into `out_dir`, readable by the owner only: `manifest.csv`; `refusals.csv`, scans that cannot be read, and why;
+    `crosswalk.csv`, which person is which pseudonym; `key`, with which pseudonyms are made. The same key gives the same
+    pseudonyms again; without it nobody can recompute them.
+
+    Args:
+        folder: Where to look, at any depth: NIfTI, NRRD, DICOM. A person is DICOM's PatientID, BIDS' `sub-`, else the
+            first folder below `folder`, else the file's name.
+        out_dir: Made if missing; outside of `folder` or beside the scans.
+
+    Returns:
+        The manifest, one row a readable scan, sorted by path. `label` is empty: fill it in where you know it.
+
+    Raises:
+        DataError: `folder` is missing or holds no readable scan.
+    """
+    folder, out_dir = Path(folder), Path(out_dir)
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; give the one that holds the scans")
+    out_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    out_dir.chmod(0o700)
+    key = _key(out_dir / "key")
+    rows, refusals, people = [], [], {}
+    for found in track(list(_find(folder, out_dir)), "Reading scans"):
+        try:
+            volume = read_volume(found.path)
+        except DataError as error:
+            refusals.append({"path": found.path, "reason": str(error)})
+            continue
+        people[found.person] = subject = pseudonym(found.person, key, "sub")
+        known = {name: value for name, value in asdict(found).items() if name in COLUMNS}
+        rows.append(
+            known
+            | {
+                "subject": subject,
+                "study": pseudonym(found.study, key, "study") if found.study else "",
+                "spacing_mm": "x".join(f"{value:.4g}" for value in volume.spacing_mm),
+                "shape": "x".join(str(value) for value in volume.shape),
+                "label": "",
+                "content_hash": content_hash(found.files),
+            }
+        )
+    if refusals:
+        log.warning("%d scans cannot be read; %s says why", len(refusals), out_dir / "refusals.csv")
+    pd.DataFrame(refusals, columns=["path", "reason"]).to_csv(out_dir / "refusals.csv", index=False)
+    if not rows:
+        raise DataError(f"{folder}: no readable scan (NIfTI, NRRD or DICOM) in it; {out_dir / 'refusals.csv'} says why")
+    crosswalk = pd.DataFrame(sorted(people.items()), columns=["person", "subject"])
+    crosswalk.to_csv(out_dir / "crosswalk.csv", index=False)
+    manifest = pd.DataFrame(rows, columns=COLUMNS)
+    manifest.to_csv(out_dir / "manifest.csv", index=False)
+    return manifest
+
+
+def pseudonym(identity: str, key: bytes, prefix: str) -> str:
+    """A stable name that says nothing about `identity` to those without the key (HMAC-SHA256, 12 hex digits)."""
+    return f"{prefix}-{hmac.new(key, identity.encode(), hashlib.sha256).hexdigest()[:12]}"
+
+
+def content_hash(files: list[Path]) -> str:
+    """SHA-256 over the bytes of the files in order, whatever they are called."""
+    total = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            total.update(hashlib.file_digest(file, "sha256").digest())
+    return total.hexdigest()
+
+
+def _find(folder: Path, out_dir: Path) -> Iterator[_Found]:
+    for here in [folder, *sorted(path for path in folder.rglob("*") if path.is_dir())]:
+        if here == out_dir or out_dir in here.parents:
+            continue
+        files = sorted(path for path in here.iterdir() if path.is_file())
+        for path in files:
+            if is_volume_file(path):
+                yield _found_file(path, folder)
+        if all(is_volume_file(path) for path in files):
+            continue
+        series = find_series(here)
+        for uid, headers in series.items():
+            yield _found_series(str(here) if len(series) == 1 else f"{here}#{uid}", headers, folder)
+
+
+def _found_file(path: Path, folder: Path) -> _Found:
+    inside = path.relative_to(folder)
+    stem = re.sub(r"\.(nii|nrrd|nhdr|mha|mhd)(\.gz)?$", "", path.name, flags=re.IGNORECASE)
+    bids = dict(_BIDS.findall(inside.as_posix()))
+    person = bids.get("sub") or (inside.parts[0] if len(inside.parts) > 1 else stem)
+    sequence = stem.rsplit("_", 1)[-1] if "sub" in bids else ""
+    return _Found(str(path), person, [path], session=bids.get("ses", ""), sequence=sequence)
+
+
+def _found_series(path: str, headers: list[SliceHeader], folder: Path) -> _Found:
+    def tag(name: str) -> str:
+        return str(headers[0].dataset.get(name, "") or "").strip()
+
+    inside = Path(path.partition("#")[0]).relative_to(folder)
+    return _Found(
+        path,
+        tag("PatientID") or (inside.parts[0] if inside.parts else folder.name),
+        [header.path for header in headers],
+        study=tag("StudyInstanceUID"),
+        session=tag("StudyDate"),
+        sequence=tag("SeriesDescription"),
+        site=tag("InstitutionName"),
+        scanner=" ".join(filter(None, [tag("Manufacturer"), tag("ManufacturerModelName")])),
+        modality=tag("Modality"),
+    )
+
+
+def _key(path: Path) -> bytes:
+    if not path.exists():
+        path.touch(mode=0o600)
+        path.write_bytes(secrets.token_bytes(32))
+    return path.read_bytes()

@@ -1,0 +1,89 @@
+"""Pictures of scans and of the views made from them, as PNG bytes: a wrong registration is seen, not computed."""
+
+import io
+
+import numpy as np
+from matplotlib import colormaps
+from PIL import Image
+
+_COLOURS = colormaps["tab10"]
+_GAP = 2  # pixels between panels
+
+
+def overlay_png(array: np.ndarray, classes: np.ndarray | None = None, *, pixels_per_voxel: int = 2, alpha: float = 0.45) -> bytes:
+    """Three planes of a scan through its middle, without and with the atlas on top.
+
+    Args:
+        array: Normalised scan (I, J, K) or (1, I, J, K), 0-1, axes RAS.
+        classes: Class of each voxel (I, J, K), -1 where none; without it the plain planes only.
+        pixels_per_voxel: Size of the picture.
+        alpha: Strength of the atlas's colours.
+
+    Returns:
+        A PNG: sagittal, coronal and axial plane; the left of an axial plane is the person's left.
+    """
+    array = array[0] if array.ndim == 4 else array
+    panels = []
+    for axis in range(3):
+        # A quarter off the middle on the left-right axis: the midline itself shows little of the lobes.
+        index = array.shape[axis] // 2 if axis else int(array.shape[axis] * 0.4)
+        grey = _picture(np.take(array, index, axis))
+        panels.append(grey)
+        if classes is not None:
+            panels.append(_blend(grey, _rotated(np.take(classes, index, axis)), alpha))
+    return _png(_row(panels), pixels_per_voxel)
+
+
+def views_png(columns: list[list[np.ndarray]], *, pixels_per_voxel: int = 3) -> bytes:
+    """Middle slices of patches: a column for each place, its original and its views from top to bottom.
+
+    Args:
+        columns: For each place, patches (C, I, J, K) or (I, J, K), 0-1.
+        pixels_per_voxel: Size of the picture.
+    """
+    stacks = []
+    for patches in columns:
+        slices = [_picture(np.take(p[0] if p.ndim == 4 else p, p.shape[-1] // 2, -1)) for p in patches]
+        stacks.append(np.concatenate([np.pad(s, ((0, _GAP), (0, 0), (0, 0)), constant_values=255) for s in slices]))
+    return _png(_row(stacks), pixels_per_voxel)
+
+
+def class_colours(num_classes: int) -> list[str]:
+    """Hex colours of the classes in `overlay_png`, for a legend."""
+    return ["#%02x%02x%02x" % _rgb(index) for index in range(num_classes)]
+
+
+def _rgb(index: int) -> tuple[int, int, int]:
+    red, green, blue, _ = _COLOURS(index % 10, bytes=True)
+    return int(red), int(green), int(blue)
+
+
+def _rotated(plane: np.ndarray) -> np.ndarray:
+    return plane.T[::-1]  # the second axis upwards
+
+
+def _picture(plane: np.ndarray) -> np.ndarray:
+    grey = (np.clip(_rotated(plane), 0, 1) * 255).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=2)
+
+
+def _blend(grey: np.ndarray, classes: np.ndarray, alpha: float) -> np.ndarray:
+    colours = np.array([_rgb(index) for index in range(max(int(classes.max()), 0) + 1)])
+    painted = grey * (1 - alpha) + colours[np.maximum(classes, 0)] * alpha
+    return np.where((classes >= 0)[..., None], painted, grey).astype(np.uint8)
+
+
+def _row(panels: list[np.ndarray]) -> np.ndarray:
+    height = max(panel.shape[0] for panel in panels)
+    padded = [
+        np.pad(p, (((height - p.shape[0]) // 2, (height - p.shape[0] + 1) // 2), (0, _GAP), (0, 0)), constant_values=0) for p in panels
+    ]
+    return np.concatenate(padded, axis=1)
+
+
+def _png(rgb: np.ndarray, pixels_per_voxel: int) -> bytes:
+    image = Image.fromarray(rgb)
+    image = image.resize((rgb.shape[1] * pixels_per_voxel, rgb.shape[0] * pixels_per_voxel), Image.Resampling.NEAREST)
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()

@@ -1,0 +1,61 @@
+"""Translation catalogues (gettext `.po`): messages, and pairs of texts that translate each other."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import polib
+
+from toolkit.errors import DataError
+from toolkit.text.corpus import Corpus
+
+_DEFAULT_COMMENT = re.compile(r'^Default:\s*"(.*)"\s*$', re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Message:
+    """One translated message.
+
+    Attributes:
+        key: Context and id; the same in the catalogues of all languages.
+        original: The text in the original language: the `Default: "..."` comment, or without one the id.
+        translation: The text in the catalogue's language; of plural forms the last.
+    """
+
+    key: str
+    original: str
+    translation: str
+
+
+def read_messages(path: Path, encoding: str = "utf-8") -> Iterator[Message]:
+    """The translated messages of one catalogue, without fuzzy and obsolete ones.
+
+    Raises:
+        DataError: The file is no catalogue.
+    """
+    try:
+        catalogue = polib.pofile(str(path), encoding=encoding)
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: is not a gettext catalogue: {error}") from None
+    for entry in catalogue.translated_entries():
+        plural = bool(entry.msgid_plural)
+        default = _DEFAULT_COMMENT.match(entry.comment or "")
+        yield Message(
+            key=f"{entry.msgctxt or ''}\0{entry.msgid}",
+            original=default.group(1) if default else entry.msgid_plural if plural else entry.msgid,
+            translation=entry.msgstr_plural[max(entry.msgstr_plural)] if plural else entry.msgstr,
+        )
+
+
+def translation_pairs(corpus: Corpus, one: str, other: str) -> list[tuple[str, str]]:
+    """Texts of two languages that share a group, that is a message; where a group has several, the first of each.
+
+    Raises:
+        DataError: One of the languages has no texts.
+    """
+    of_one, of_other = (
+        corpus.of_language(language).frame.drop_duplicates("group").set_index("group")["text"] for language in (one, other)
+    )
+    shared = of_one.index[of_one.index.isin(of_other.index)]
+    return list(zip(of_one[shared], of_other[shared], strict=True))
