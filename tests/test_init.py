@@ -218,3 +218,13 @@ def test_a_manifest_that_somebody_filled_in_is_kept(here: Path, scans: Path) -> 
 
 def test_columns_make_no_sense_for_scans(scans: Path) -> None:
     assert "is a folder of scans" in init("mri", "--text", "body").output
+
+
+def test_what_init_writes_is_valid(here: Path, scans: Path) -> None:
+    write_csv(here / "letters.csv")
+    init("letters.csv", "--out", "study")
+    init("mri", "--out", "study")
+    written = [str(path) for path in sorted((here / "study").rglob("*")) if path.suffix in (".md", ".yaml")]
+    assert len(written) == 4
+    outcome = CliRunner().invoke(app, ["validate", *written])
+    assert outcome.exit_code == 0, outcome.output

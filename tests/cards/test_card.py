@@ -23,7 +23,6 @@ def test_a_card_of_ours_loads_and_is_one_of_the_hub(path: Path) -> None:
     assert hub.data.to_dict() == yaml.safe_load(yaml.safe_dump(front)), "YAML 1.1 and 1.2 must read the same"
     assert len(card.prose.split()) > 100, "the prose says what the data are"
     assert [line for line in card.prose.splitlines() if line.startswith("# ")]
-    assert "://pypi" not in path.read_text() and "pythonhosted" not in path.read_text()
 
 
 def test_cards_are_listed_without_the_template() -> None:
@@ -69,12 +68,21 @@ GOOD = BODY.format(label_map="{}")
         ("text: text", "text: text, constants: {label: good}", "'good' is not a class of label_map"),
         ("text: text", "text: text, replace: {'[': ''}", "'[' is not a regular expression"),
         ("text: text", "text: text, group: a, group_pattern: x", "exactly one group"),
-        (PATH, "{kind: url, url: 'http://example.org/a', sha256: %s}" % ("a" * 64), "source.url: must be https://"),
-        (PATH, "{kind: url, url: 'https://example.org/a', sha256: x}", "source.sha256: string should match pattern"),
+        (
+            PATH,
+            "{kind: url, url: 'http://example.org/a', sha256: %s}" % ("a" * 64),
+            "source.url: must be https://",
+        ),
+        (
+            PATH,
+            "{kind: url, url: 'https://example.org/a', sha256: x}",
+            "source.sha256: string should match pattern",
+        ),
         (PATH, "{kind: hf, repo: a/b, revision: main}", "source.revision: string should match pattern"),
         (PATH, f"{{kind: hf, repo: a/b, revision: '{'0' * 40}'}}", "name the files wanted from the Hub"),
         ("members: []", "members: [{path: a, name: ../a}]", "leaves the data folder"),
         ("members: []", "members: [{path: 'a/*', name: b}]", "name must have as many"),
+        ("members: []", "members: [{path: a, name: b}]", "stay where they are and keep their names"),
         ("license: mit", "license: []", "license: must name at least one"),
         ("license: mit", "licence: mit", "licence: unknown key; did you mean 'license'?"),
         ("fewlabel:\n", "reader: []\nfewlabel:\n", "reader: belongs under fewlabel:"),
@@ -99,7 +107,9 @@ def test_all_mistakes_at_once(write_card) -> None:
     path = write_card(PATH, body=GOOD.replace("unit: text", "unti: text").replace("consent", "consnet"))
     with pytest.raises(CardError) as caught:
         load_card(path)
-    assert len(str(caught.value).splitlines()) == 4  # two unknown keys, and the two that they were meant to be
+    assert (
+        len(str(caught.value).splitlines()) == 4
+    )  # two unknown keys, and the two that they were meant to be
 
 
 def test_no_such_card() -> None:

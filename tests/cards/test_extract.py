@@ -23,7 +23,9 @@ def make_zip(path: Path, files: dict[str, bytes], link: str | None = None) -> Pa
     return path
 
 
-def make_tar(path: Path, files: dict[str, bytes], link: str | None = None, kind: bytes = tarfile.SYMTYPE) -> Path:
+def make_tar(
+    path: Path, files: dict[str, bytes], link: str | None = None, kind: bytes = tarfile.SYMTYPE
+) -> Path:
     with tarfile.open(path, "w:gz") as archive:
         for name, content in files.items():
             info = tarfile.TarInfo(name)
@@ -47,7 +49,9 @@ def out(tmp_path: Path) -> Path:
 
 
 def everything(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
 
 
 def test_only_named_members_are_written(make, tmp_path: Path, out: Path) -> None:
@@ -59,6 +63,10 @@ def test_only_named_members_are_written(make, tmp_path: Path, out: Path) -> None
 def test_an_archive_within_an_archive(tmp_path: Path, out: Path) -> None:
     inner = make_tar(tmp_path / "inner.tar.gz", {"./t/a.txt": b"a", "./t/b.txt": b"b"})
     archive = make_zip(tmp_path / "a.zip", {"p/inner.tar.gz": inner.read_bytes(), "c.txt": b"c"})
+    outer = make_zip(tmp_path / "outer.zip", {"q/a.zip": archive.read_bytes()})
+    extract(outer, (Member(path="q/a.zip!/p/inner.tar.gz!/t/b.txt", name="deep.txt"),), out)
+    assert everything(out) == {"deep.txt": b"b"}
+    (out / "deep.txt").unlink()
     members = (
         Member(path="p/inner.tar.gz!/t/a.txt"),
         Member(path="p/inner.tar.gz!/t/*.txt", name="all/*.text"),

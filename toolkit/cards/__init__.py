@@ -1,7 +1,9 @@
 """Data cards: what a data set is, where it comes from, how it is fetched and verified, and how it is read."""
 
 from toolkit.cards.card import DataCard, list_cards, load_card
+from toolkit.cards.facts import Split
 from toolkit.cards.fetch import data_root, fetch, verify
+from toolkit.cards.model_card import write_model_card
 from toolkit.cards.reader import (
     GettextReader,
     JsonLinesReader,
@@ -23,6 +25,7 @@ __all__ = [
     "ParquetReader",
     "Reader",
     "Source",
+    "Split",
     "SqliteReader",
     "TableReader",
     "VolumeReader",
@@ -31,4 +34,5 @@ __all__ = [
     "list_cards",
     "load_card",
     "verify",
+    "write_model_card",
 ]

@@ -5,12 +5,12 @@ from pathlib import Path
 from toolkit.assets import find_asset, list_assets
 from toolkit.cards.facts import CardFacts, Value, means
 from toolkit.cards.front_matter import TEMPLATE, FrontMatter, read_front_matter
-from toolkit.config import validate
+from toolkit.config import digest, validate
 from toolkit.errors import CardError, ConfigError
 
 
 class DataCard(CardFacts):
-    """A data card. `fetch` obtains what it describes, `verify` checks it, its `reader` says how to read it."""
+    """What a card says. `fetch` obtains its data, `verify` checks them, `reader` says how to read them."""
 
     name: str
     """The file's name without `.md`."""
@@ -28,6 +28,11 @@ class DataCard(CardFacts):
     """The Markdown below the front matter."""
 
     @property
+    def digest(self) -> str:
+        """16 hex digits of all that the code reads of the card; the prose is free to change."""
+        return digest(self, exclude=("path", "prose"))
+
+    @property
     def class_names(self) -> list[str]:
         """Names of the classes; the position is the class id."""
         return list(self.label_map)
@@ -39,17 +44,19 @@ class DataCard(CardFacts):
         """
         if isinstance(value, str) and value in self.label_map:
             return self.class_names.index(value)
-        return next((index for index, values in enumerate(self.label_map.values()) if means(value, values)), -1)
+        return next(
+            (index for index, values in enumerate(self.label_map.values()) if means(value, values)), -1
+        )
 
 
 def load_card(name_or_path: str | Path) -> DataCard:
     """Reads a data card.
 
     Args:
-        name_or_path: A Markdown file, or the name of a card in `./data_cards` or among those that fewlabel ships.
+        name_or_path: A Markdown file, or the name of a card in `./data_cards` or among those of fewlabel.
 
     Raises:
-        CardError: No such card, or its front matter has mistakes; each on a line with its key and the nearest one.
+        CardError: No such card, or mistakes in its front matter; each on a line with its key and the nearest.
     """
     try:
         path = find_asset("data_cards", str(name_or_path)).path

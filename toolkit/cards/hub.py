@@ -23,11 +23,17 @@ def download_from_hub(source: HfSource, members: tuple[Member, ...], folder: Pat
     wanted = [member.path.split(NESTED)[0] for member in members]
     try:
         snapshot_download(
-            source.repo, repo_type="dataset", revision=source.revision, allow_patterns=wanted, local_dir=folder
+            source.repo,
+            repo_type="dataset",
+            revision=source.revision,
+            allow_patterns=wanted,
+            local_dir=folder,
         )
     except (httpx2.HTTPError, EntryNotFoundError, OSError) as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise FetchError(f"{source.repo} cannot be fetched from the Hub: {reason}; check network, name and log-in") from None
+        raise FetchError(
+            f"{source.repo} cannot be fetched from the Hub: {reason}; check network, name and log-in"
+        ) from None
     return folder

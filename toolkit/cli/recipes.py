@@ -41,7 +41,9 @@ def run(
     """
     source = find_asset("recipes", recipe)
     module = load_recipe(recipe)
-    file = find_asset("configs", config).path if config else _no_config(source)
+    if config is None:
+        _ask_for_one(source)
+    file = find_asset("configs", config).path if config else None
     resolved = load(file, config_class(module), overrides or ())
     if dry_run:
         out.print(to_yaml(resolved), markup=False, end="")
@@ -50,7 +52,7 @@ def run(
     module.run(resolved)
 
 
-def _no_config(recipe: Asset) -> None:
+def _ask_for_one(recipe: Asset) -> None:
     """Defaults will do for a recipe that ships without configurations; otherwise one has to be named."""
     known = [asset.name for asset in list_assets("configs") if asset.name.startswith(recipe.name + "/")]
     if known:

@@ -169,7 +169,7 @@ def _guess_text(frame: pd.DataFrame, columns: list[str], path: Path) -> str:
 def _guess_label(frame: pd.DataFrame, columns: list[str]) -> str | None:
     def few(column: str, most: int) -> bool:
         values = _values(frame[column])
-        return 2 <= values.nunique() <= min(most, len(values) / 2)
+        return bool(2 <= values.nunique() <= min(most, len(values) / 2))
 
     named = _named([column for column in columns if few(column, MAX_CLASSES)], "label")
     return named or next(

@@ -1,4 +1,4 @@
-"""The scan encoder: a small 3D ResNet, with the preprocessing that its input needs, behind one saved folder."""
+"""The scan encoder: a small 3D ResNet and the preprocessing that its input needs, in one saved folder."""
 
 import json
 from collections.abc import Sequence
@@ -86,14 +86,20 @@ class ScanEncoder(nn.Module):
         net = self.network
         x = net.act(net.bn1(net.conv1(patches_BCIJK)))
         features = []
-        for stage in (net.layer1, net.layer2, net.layer3, net.layer4):
+        for stage in (net.layer1, net.layer2, net.layer3):
             x = stage(x)
             features.append(x)
+        # oneDNN's bfloat16 weight gradient of a 3^3 kernel over 2^3 voxels reads memory that nobody wrote
+        # (torch 2.13, CPU), which is what stage 4 of a 24^3 patch would ask for. In float32 it is right.
+        with torch.autocast(x.device.type, enabled=False):
+            features.append(net.layer4(x.float()))
         return features
 
     def pooled(self, features: list[Tensor]) -> Tensor:
         """Spatial means of the pooled stages side by side, (B, embed_dim)."""
-        return torch.cat([features[stage - 1].mean(dim=(2, 3, 4)) for stage in self.config.pooled_stages], dim=1)
+        return torch.cat(
+            [features[stage - 1].mean(dim=(2, 3, 4)) for stage in self.config.pooled_stages], dim=1
+        )
 
     @torch.inference_mode()
     def embed(
@@ -106,11 +112,13 @@ class ScanEncoder(nn.Module):
         """Embeds raw patches or whole scans.
 
         Args:
-            x: Patches (N, C, I, J, K) of raw intensities, axes towards right, anterior and superior, at `spacing_mm`;
-                or paths of scans, each of which becomes the mean over the patches that slide over its foreground.
+            x: Patches (N, C, I, J, K) of raw intensities, axes towards right, anterior and superior, at
+                `spacing_mm`; or paths of scans, each of which becomes the mean over the patches that slide
+                over its foreground.
             batch_size: Patches at a time.
-            intensity: Raw values that become 0 and 1, such as the percentiles of the whole scan; (0, 1) for patches
-                that are normalised already. By default each patch's own percentiles. Of no effect on paths.
+            intensity: Raw values that become 0 and 1, such as the percentiles of the whole scan; (0, 1) for
+                patches that are normalised already. By default each patch's own percentiles. Of no effect on
+                paths.
             progress: What to write before a progress bar; no bar without.
 
         Returns:
@@ -124,7 +132,9 @@ class ScanEncoder(nn.Module):
             rows = [self._embed_scan(path, batch_size) for path in scans]
             return np.stack(rows) if rows else np.zeros((0, self.embed_dim), np.float32)
         if x.ndim != 5 or x.shape[1] != self.config.in_channels or min(x.shape[2:]) < 8:
-            raise DataError(f"patches of shape {x.shape}; expected (N, {self.config.in_channels}, I, J, K), sides from 8")
+            raise DataError(
+                f"patches of shape {x.shape}; expected (N, {self.config.in_channels}, I, J, K), sides from 8"
+            )
         was_training = self.training
         self.eval()
         starts = range(0, len(x), batch_size)
@@ -132,7 +142,9 @@ class ScanEncoder(nn.Module):
         for start in track(starts, progress) if progress else starts:
             part = np.asarray(x[start : start + batch_size], np.float32)
             if not np.isfinite(part).all():
-                raise DataError(f"patches {start} to {start + len(part) - 1}: values that are not finite; clean the scans")
+                raise DataError(
+                    f"patches {start} to {start + len(part) - 1}: values that are not finite; clean the scans"
+                )
             batch = torch.from_numpy(self._normalised(part, intensity)).to(self._device)
             out[start : start + batch_size] = self.pooled(self(batch)).float().cpu().numpy()
         self.train(was_training)
@@ -142,7 +154,9 @@ class ScanEncoder(nn.Module):
         """Writes weights (safetensors) and config.json, which holds the preprocessing too."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        save_file({name: tensor.contiguous() for name, tensor in self.state_dict().items()}, folder / WEIGHTS_FILE)
+        save_file(
+            {name: tensor.contiguous() for name, tensor in self.state_dict().items()}, folder / WEIGHTS_FILE
+        )
         saved = {
             "fewlabel": FORMAT,
             "encoder": self.config.model_dump(mode="json"),
@@ -159,7 +173,8 @@ class ScanEncoder(nn.Module):
             strict: Refuse weights that do not fit exactly; otherwise load those that fit and log the others.
 
         Raises:
-            CheckpointError: A file is missing or damaged, or keys are missing, unexpected or of another shape.
+            CheckpointError: A file is missing or damaged, or keys are missing, unexpected or of another
+                shape.
         """
         folder = Path(folder)
         try:
@@ -167,12 +182,18 @@ class ScanEncoder(nn.Module):
             weights = load_file(folder / WEIGHTS_FILE)
         except (OSError, UnicodeDecodeError, json.JSONDecodeError, SafetensorError) as error:
             reason = " ".join(str(error).split())
-            raise CheckpointError(f"{folder}: no saved scan encoder, or a damaged one ({reason}); save it again") from error
+            raise CheckpointError(
+                f"{folder}: no saved scan encoder, or a damaged one ({reason}); save it again"
+            ) from error
         if saved.get("fewlabel") != FORMAT:
-            raise CheckpointError(f"{folder / CONFIG_FILE}: `fewlabel` is {saved.get('fewlabel')!r}, expected {FORMAT!r}")
+            raise CheckpointError(
+                f"{folder / CONFIG_FILE}: `fewlabel` is {saved.get('fewlabel')!r}, expected {FORMAT!r}"
+            )
         try:
             config = validate(saved.get("encoder", {}), ScanEncoderConfig, f"{folder / CONFIG_FILE}: encoder")
-            spec = validate(saved.get("preprocessing", {}), Preprocessing, f"{folder / CONFIG_FILE}: preprocessing")
+            spec = validate(
+                saved.get("preprocessing", {}), Preprocessing, f"{folder / CONFIG_FILE}: preprocessing"
+            )
         except ConfigError as error:
             raise CheckpointError("; ".join(error.mistakes)) from error
         encoder = cls(config, spec)
@@ -184,9 +205,13 @@ class ScanEncoder(nn.Module):
         problems = {
             "missing": sorted(own.keys() - weights.keys()),
             "unexpected": sorted(weights.keys() - own.keys()),
-            "of another shape": sorted(k for k in own.keys() & weights.keys() if own[k].shape != weights[k].shape),
+            "of another shape": sorted(
+                k for k in own.keys() & weights.keys() if own[k].shape != weights[k].shape
+            ),
         }
-        found = "; ".join(f"{len(keys)} {kind} ({', '.join(keys[:3])})" for kind, keys in problems.items() if keys)
+        found = "; ".join(
+            f"{len(keys)} {kind} ({', '.join(keys[:3])})" for kind, keys in problems.items() if keys
+        )
         if found and strict:
             raise CheckpointError(f"{path}: keys {found}; the weights belong to another network")
         if found:
@@ -207,8 +232,12 @@ class ScanEncoder(nn.Module):
                 raise DataError(f"intensity={intensity}: the second value must be above the first")
             return rescale(patches, low, high)
         out = np.zeros_like(patches)
-        for patch, target in zip(patches.reshape(-1, *patches.shape[2:]), out.reshape(-1, *patches.shape[2:]), strict=True):
-            inside = patch[patch > 0] if self.preprocessing.foreground != "all" and (patch > 0).any() else patch
+        for patch, target in zip(
+            patches.reshape(-1, *patches.shape[2:]), out.reshape(-1, *patches.shape[2:]), strict=True
+        ):
+            inside = (
+                patch[patch > 0] if self.preprocessing.foreground != "all" and (patch > 0).any() else patch
+            )
             low, high = np.percentile(inside, self.preprocessing.intensity_percentiles)
             if high > low:  # a patch of one intensity shows nothing: it stays 0
                 target[:] = rescale(patch, low, high)

@@ -107,6 +107,7 @@ class TextEncoder(nn.Module):
         variants: Mapping[str, PoolingConfig] | None = None,
         token_weights: np.ndarray | None = None,
         spectral: np.ndarray | None = None,
+        seed: int = 0,
     ) -> Self:
         """An untrained encoder.
 
@@ -117,8 +118,11 @@ class TextEncoder(nn.Module):
             token_weights: (V,) weight of each token in pooling.
             spectral: (V, S) spectral vectors: the token embeddings start from their first components, scaled to
                 the deviation that the architecture starts from, and `static` poolings use them as they are.
+            seed: Of the random weights.
         """
-        model = AutoModel.from_config(_transformers_config(config, len(tokenizer)))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = AutoModel.from_config(_transformers_config(config, len(tokenizer)))
         model.pooler = None  # a layer over the first token, which nothing here trains
         if spectral is not None:
             with torch.no_grad():

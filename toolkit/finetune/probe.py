@@ -53,6 +53,12 @@ def standardise(pool: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndar
     return centre(pool[:, informative] / deviation[informative], test[:, informative] / deviation[informative])
 
 
+def scalings(variants: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, tuple[Features, Features]]:
+    """Dense features in both scalings that a probe may choose from: all centred ones first, then the standardised."""
+    scaled: dict[str, tuple[Features, Features]] = {name: centre(*pair) for name, pair in variants.items()}
+    return scaled | {f"{name} standardised".strip(): standardise(*pair) for name, pair in variants.items()}
+
+
 class Probe:
     """Multinomial logistic regression whose strength and feature variant come from cross-validation on the labels.
 

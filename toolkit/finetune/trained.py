@@ -1,37 +1,22 @@
 """Networks trained on the labels: from random weights, and from a pretrained encoder."""
 
-import hashlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 import torch
 from pydantic import Field
 from sklearn.linear_model import LogisticRegression
-from torch import Tensor, nn
+from torch import nn
 
 from toolkit.config import Section, digest
+from toolkit.finetune.frozen import embed, to_batch, weights_digest
 from toolkit.finetune.probe import ProbeConfig
 from toolkit.finetune.task import Inputs, select
 from toolkit.training.optim import decay_groups, warmup_cosine
-
-
-class Encoder(Protocol):
-    """What is needed of an encoder (an `nn.Module`) here; those of text also have `collate(texts) -> batch`."""
-
-    embed_dim: int
-
-    def __call__(self, batch: object) -> object:
-        """Features of a batch."""
-        ...
-
-    def pooled(self, features: object) -> Tensor:
-        """Embeddings (B, embed_dim)."""
-        ...
 
 
 class TrainedConfig(Section):
@@ -66,25 +51,25 @@ class Scratch:
     """Supervised training from random weights: the same network, steps and augmentation as fine-tuning has.
 
     Attributes:
-        fresh: Builds the encoder with random weights that depend on its argument, a seed. It must pickle.
+        encoder: Any encoder of the architecture; its weights are not used.
         config: Steps and rates.
     """
 
-    fresh: Callable[[int], nn.Module]
+    encoder: nn.Module
     config: TrainedConfig = field(default_factory=TrainedConfig)
     name: str = "scratch"
     pretraining: str = "none"
 
     def fingerprint(self) -> str:
         """Of the settings and of the weights that seed 0 gives."""
-        return f"{digest(self.config)} {weights_digest(self.fresh(0))}"
+        return f"{digest(self.config)} {weights_digest(self.encoder.untrained(0))}"
 
     def fit_predict(
         self, labelled: Inputs, labels: np.ndarray, test: Inputs, num_classes: int, seed: int
     ) -> np.ndarray:
         """Probabilities of the test samples, (M, K) float32."""
         with _one_thread(seed):
-            encoder = self.fresh(seed)
+            encoder = self.encoder.untrained(seed)
             head = nn.Linear(encoder.embed_dim, num_classes)
             _train(encoder, head, labelled, labels, self.config, seed)
             return _predict(encoder, head, test)
@@ -121,34 +106,6 @@ class FineTune:
             head = _probe_head(embed(encoder, labelled), labels, num_classes)
             _train(encoder, head, labelled, labels, self.config, seed)
             return _predict(encoder, head, test)
-
-
-def to_batch(encoder: nn.Module, inputs: Inputs) -> object:
-    """What `encoder` takes: a tensor of patches, or what its `collate` makes of texts."""
-    if isinstance(inputs, np.ndarray):
-        return torch.from_numpy(np.ascontiguousarray(inputs, dtype=np.float32))
-    return encoder.collate(inputs)
-
-
-@torch.no_grad()
-def embed(encoder: nn.Module, inputs: Inputs, batch_size: int = 128) -> np.ndarray:
-    """Pooled features of normalised inputs with the weights as they are, (N, embed_dim) float32."""
-    encoder.eval()
-    # Texts of like length together: less padding. The order is undone below.
-    order = np.argsort([len(x) for x in inputs], kind="stable") if isinstance(inputs, list) else np.arange(len(inputs))
-    parts = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    pooled = [encoder.pooled(encoder(to_batch(encoder, select(inputs, part)))).float().numpy() for part in parts]
-    features = np.empty((len(inputs), encoder.embed_dim), dtype=np.float32)
-    features[order] = np.concatenate(pooled)
-    return features
-
-
-def weights_digest(module: nn.Module) -> str:
-    """16 hex digits of all parameters and buffers."""
-    hashed = hashlib.sha256()
-    for name, tensor in module.state_dict().items():
-        hashed.update(name.encode() + tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return hashed.hexdigest()[:16]
 
 
 def _train(

@@ -6,6 +6,7 @@ from operator import or_
 from pkgutil import iter_modules
 from typing import Annotated, Any
 
+import torch
 from pydantic import Field
 from torch import nn
 
@@ -27,9 +28,11 @@ def config_union(modality: str) -> Any:
     return Annotated[union, Field(discriminator="name")] if len(sections) > 1 else union
 
 
-def build_objective(config: Section, encoder: nn.Module) -> Objective:
-    """The method that `config` names, around `encoder`."""
-    return OBJECTIVES.get(config.name)(config, encoder)  # type: ignore[attr-defined]
+def build_objective(config: Section, encoder: nn.Module, seed: int = 0) -> Objective:
+    """The method that `config` names, around `encoder`, its heads drawn with `seed`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return OBJECTIVES.get(config.name)(config, encoder)  # type: ignore[attr-defined]
 
 
 __all__ = ["OBJECTIVES", "Objective", "build_objective", "config_union", "register"]

@@ -1,4 +1,4 @@
-"""SimCLR: two views of one sample attract, views of different samples repel (Chen et al. 2020, arXiv:2002.05709)."""
+"""SimCLR: two views of a sample attract, views of others repel (Chen et al. 2020, arXiv:2002.05709)."""
 
 from typing import Any, ClassVar, Literal
 
@@ -39,19 +39,21 @@ def nt_xent_loss(z0: Tensor, z1: Tensor, temperature: float, *, gather: bool = F
         z0: First views, (N, D); normalised here.
         z1: Second views, (N, D), row by row the partners of `z0`.
         temperature: Divides the similarities.
-        gather: Compare with the embeddings of all processes; every process must hold the same N. Averaged over
-            processes, value and gradient equal those of one process with all samples.
+        gather: Compare with the embeddings of all processes; every process must hold the same N. Averaged
+            over processes, value and gradient equal those of one process with all samples.
 
     Returns:
-        Mean over this process's 2N embeddings, a scalar. At collapse it is ln(2N - 1), N counted over all processes.
+        Mean over this process's 2N embeddings, a scalar. At collapse it is ln(2N - 1), N counted over all
+        processes.
 
     When to use:
-        The default for scans: simple, and good with batches from 64 up. Its cost is a (2N, 2N) matrix of similarities,
-        16 MB at N = 1024; time and memory otherwise go to the encoder, which sees 2N samples.
+        The default for scans: simple, and good with batches from 64 up. Its cost is a (2N, 2N) matrix of
+        similarities, 16 MB at N = 1024; time and memory otherwise go to the encoder, which sees 2N samples.
 
     Relations:
-        With N from a queue of past keys it is MoCo's InfoNCE, which needs no large batch. Without negatives: VICReg,
-        Barlow Twins, BYOL. With all samples of one class as partners: supervised contrastive learning.
+        With N from a queue of past keys it is MoCo's InfoNCE, which needs no large batch. Without negatives:
+        VICReg, Barlow Twins, BYOL. With all samples of one class as partners: supervised contrastive
+        learning.
     """
     assert z0.shape == z1.shape and z0.ndim == 2
     with torch.autocast(z0.device.type, enabled=False):
@@ -69,7 +71,7 @@ def nt_xent_loss(z0: Tensor, z1: Tensor, temperature: float, *, gather: bool = F
 
 
 def projection_head(in_dim: int, hidden_dim: int, out_dim: int) -> nn.Sequential:
-    """Two linear layers with batch norm between; thrown away after training (Chen et al. 2020, section 4.2)."""
+    """Two linear layers with batch norm between, thrown away after training (ibid., section 4.2)."""
     return nn.Sequential(
         nn.Linear(in_dim, hidden_dim, bias=False),
         nn.BatchNorm1d(hidden_dim),
@@ -117,7 +119,7 @@ def _distributed() -> bool:
 
 
 class _Gather(torch.autograd.Function):
-    """All processes' rows in rank order; backward returns to each process the sum of what all of them ask of its rows."""
+    """All processes' rows in rank order; backward sums what all processes ask of each row."""
 
     @staticmethod
     def forward(ctx: Any, local: Tensor) -> Tensor:

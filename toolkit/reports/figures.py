@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from scipy.optimize import isotonic_regression
 
 from toolkit.reports.names import METRICS, count, decimal
-from toolkit.reports.panels import PANEL_KEYS, Panel, Series, panels, with_texts
+from toolkit.reports.panels import Panel, Series, panels, rows_of
 from toolkit.reports.style import COLOURS, FONT_PT, drawing
 
 PANEL_SIZE_IN = (4.9, 3.2)
@@ -126,9 +126,7 @@ def _draw_draws(axes: Axes, panel: Panel, results: pd.DataFrame) -> None:
     probe = panel.method("ssl-probe")
     if probe is None:
         return
-    keys = [*PANEL_KEYS, "pretraining", "method", "metric"]
-    mine = with_texts(results, keys)[keys] == (*panel.key, probe.pretraining, probe.method, panel.metric)
-    values = results[mine.all(axis=1)].groupby(["budget", "draw"], as_index=False)["value"].mean()
+    values = rows_of(results, panel, probe).groupby(["budget", "draw"], as_index=False)["value"].mean()
     dots = {"color": COLOURS["ssl"], "alpha": 0.28, "markersize": 2.2, "markeredgewidth": 0, "zorder": 1.8}
     axes.plot(values["budget"].astype(float), values["value"], "o", **dots)
 

@@ -125,7 +125,7 @@ def panels(summary: pd.DataFrame, metric: str = "accuracy") -> list[Panel]:
         known = ", ".join(sorted(map(str, summary["metric"].unique()))) or "none"
         raise DataError(f"summary.csv: no row of metric {metric}; it has {known}")
     rows = rows.reindex(columns=[*KEYS, *COLUMNS]).astype({"budget": float})
-    rows = with_texts(rows, [*PANEL_KEYS, "method", "pretraining", "baseline"])
+    rows = _with_texts(rows, [*PANEL_KEYS, "method", "pretraining", "baseline"])
     middle = {leg: _middle(group["budget"]) for leg, group in rows.groupby("leg")}
     return [
         Panel(*key, metric, middle[key[0]], tuple(_series(group)))
@@ -133,7 +133,15 @@ def panels(summary: pd.DataFrame, metric: str = "accuracy") -> list[Panel]:
     ]
 
 
-def with_texts(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+def rows_of(table: pd.DataFrame, panel: Panel, series: Series) -> pd.DataFrame:
+    """The rows of a tidy table, such as `results.csv`, that are of one panel and series."""
+    wanted = dict(zip(PANEL_KEYS, panel.key, strict=True))
+    wanted |= {"metric": panel.metric, "method": series.method, "pretraining": series.pretraining}
+    found = _with_texts(table, list(wanted))[list(wanted)] == pd.Series(wanted)
+    return table[found.all(axis=1)]
+
+
+def _with_texts(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     """`table` with empty texts where CSV's empty cells were read as NaN."""
     return table.assign(
         **{name: table[name].astype(object).where(table[name].notna(), "") for name in columns}

@@ -8,7 +8,7 @@ import pandas as pd
 
 from toolkit.reports.headline import Verdict, labels_equal, verdict
 from toolkit.reports.names import LEGS, NOT_RUN, ROLES, Role, decimal, interval
-from toolkit.reports.panels import PANEL_KEYS, Panel, Series, with_texts
+from toolkit.reports.panels import Panel, Series, rows_of
 
 
 @dataclass(frozen=True)
@@ -138,11 +138,8 @@ def against_each(
         comparisons: The rows of `comparisons.csv`.
     """
     found = []
-    keys = [*PANEL_KEYS, "metric", "method", "pretraining"]
-    texts = with_texts(comparisons, keys)[keys]
     for series in panel.with_role("ssl"):
-        mine = texts == (*panel.key, panel.metric, series.method, series.pretraining)
-        rows = comparisons[mine.all(axis=1)]
+        rows = rows_of(comparisons, panel, series)
         table = []
         for baseline in panel.with_role("baseline"):
             by_budget = rows[rows["baseline"] == baseline.method].set_index("budget")

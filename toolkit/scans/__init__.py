@@ -8,12 +8,19 @@ from toolkit.scans.atlas_task import (
     read_registered,
 )
 from toolkit.scans.batches import PatchBatches
+from toolkit.scans.collect import store_manifest
 from toolkit.scans.manifest import build_manifest
 from toolkit.scans.patches import balanced_centres, cut_patches, sliding_patches, world_positions
 from toolkit.scans.pictures import class_colours, overlay_png, views_png
 from toolkit.scans.preprocessing import Preprocessing, preprocess, resample, rescale
 from toolkit.scans.store import StoredVolume, VolumeStore, store_key
-from toolkit.scans.views import ViewConfig, ViewParameters, apply_parameters, identity_parameters, sample_parameters
+from toolkit.scans.views import (
+    ViewConfig,
+    ViewParameters,
+    apply_parameters,
+    identity_parameters,
+    sample_parameters,
+)
 from toolkit.scans.volumes import Volume, is_volume_file, read_volume
 
 __all__ = [
@@ -44,6 +51,7 @@ __all__ = [
     "sample_parameters",
     "sliding_patches",
     "store_key",
+    "store_manifest",
     "views_png",
     "world_positions",
 ]

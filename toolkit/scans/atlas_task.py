@@ -1,4 +1,4 @@
-"""Which part of the organ is this patch from? Scans in one space, an atlas, and a test subject that nothing has seen."""
+"""Which part of the organ is this patch from? Scans in one space, an atlas, and an unseen test subject."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -89,8 +89,8 @@ class RegisteredScans:
 def read_registered(cards: Sequence[tuple[DataCard, Path]], spec: Preprocessing) -> RegisteredScans:
     """Reads the scans and the atlas of cards that share a space, onto one grid of `spec.spacing_mm`.
 
-    An average of many people comes without skull; so that skull or no skull tells nothing, the average's brain is the
-    mask of every scan. Without an average the mask is the atlas, closed and filled.
+    An average of many people comes without skull; so that skull or no skull tells nothing, the average's
+    brain is the mask of every scan. Without an average the mask is the atlas, closed and filled.
 
     Args:
         cards: Cards and their fetched folders. One member has the role `labels`, at least one subject is in a
@@ -100,14 +100,21 @@ def read_registered(cards: Sequence[tuple[DataCard, Path]], spec: Preprocessing)
     Raises:
         CardError: No or several atlases, no test subject, or the members lie in several spaces.
     """
-    members = [(card, folder, reader) for card, folder in cards for reader in card.reader if isinstance(reader, VolumeReader)]
+    members = [
+        (card, folder, reader)
+        for card, folder in cards
+        for reader in card.reader
+        if isinstance(reader, VolumeReader)
+    ]
     names = ", ".join(card.name for card, _ in cards)
     atlases = [(card, folder, reader) for card, folder, reader in members if reader.role == "labels"]
     if len(atlases) != 1:
         raise CardError(f"{names}: {len(atlases)} members with role `labels` where the task needs one")
     spaces = {reader.space for _, _, reader in members}
     if len(spaces) != 1 or None in spaces:
-        raise CardError(f"{names}: the members lie in the spaces {sorted(map(str, spaces))}; they must share one, named `space`")
+        raise CardError(
+            f"{names}: the members lie in the spaces {sorted(map(str, spaces))}; they must share one"
+        )
     card, folder, atlas_reader = atlases[0]
     test_subjects = {subject for other, _ in cards for subject in other.split.test_subjects}
     images = [(folder / reader.member, reader) for _, folder, reader in members if reader.role == "image"]
@@ -117,7 +124,9 @@ def read_registered(cards: Sequence[tuple[DataCard, Path]], spec: Preprocessing)
     grid = common_grid(volumes, spec.spacing_mm)
     atlas_path = folder / atlas_reader.member
     classes = class_map(resample(read_volume(atlas_path), grid, labels=True).array[0], card)
-    averages = [(path, v) for (path, reader), v in zip(images, volumes, strict=True) if reader.population == "average"]
+    averages = [
+        (path, v) for (path, reader), v in zip(images, volumes, strict=True) if reader.population == "average"
+    ]
     mask = organ_mask([resample(volume, grid).array[0] for _, volume in averages], classes)
     mask_files = [path for path, _ in averages] or [atlas_path]
     scans = tuple(
@@ -139,16 +148,26 @@ def atlas_task(registered: RegisteredScans, config: AtlasTaskConfig) -> dict[str
 
     Returns:
         `pool`, `test`, `unlabelled`: patches (N, 1, I, J, K) float32; `pool_labels`, `test_labels`: (N,) int;
-        `pool_groups`, `test_groups`: subjects (N,); `pool_positions`, `test_positions`: (N, 3) mm, world, RAS;
-        `class_names`; `leg`, `name`, `language`, `site`.
+        `pool_groups`, `test_groups`: subjects (N,); `pool_positions`, `test_positions`: (N, 3) mm, world,
+        RAS; `class_names`; `leg`, `name`, `language`, `site`.
     """
-    fields: dict[str, Any] = {"leg": "scans", "name": "lobes", "language": "", "class_names": registered.class_names}
+    fields: dict[str, Any] = {
+        "leg": "scans",
+        "name": "lobes",
+        "language": "",
+        "class_names": registered.class_names,
+    }
     fields["site"] = "+".join(scan.subject for scan in registered.of("test"))
-    for part, stream, per_class in (("pool", _POOL, config.pool_per_class), ("test", _TEST, config.test_per_class)):
+    for part, stream, per_class in (
+        ("pool", _POOL, config.pool_per_class),
+        ("test", _TEST, config.test_per_class),
+    ):
         patches, labels, groups, positions = [], [], [], []
         for number, scan in enumerate(registered.of(part)):
             seed = int(np.random.default_rng([config.seed, stream, number]).integers(2**31))
-            centres, classes = balanced_centres(registered.classes, len(registered.class_names), per_class, seed)
+            centres, classes = balanced_centres(
+                registered.classes, len(registered.class_names), per_class, seed
+            )
             patches.append(cut_patches(scan.volume.array, centres, config.patch_size))
             labels.append(classes)
             groups += [scan.subject] * len(centres)
@@ -194,7 +213,7 @@ def class_map(ids: np.ndarray, card: DataCard) -> np.ndarray:
 
 
 def organ_mask(averages: Sequence[np.ndarray], classes: np.ndarray) -> np.ndarray:
-    """Voxels of the organ: where the averages without skull have signal, or the closed atlas; holes filled."""
+    """Voxels of the organ: where the averages have signal, or the closed atlas; holes filled."""
     if averages:
         # The threshold cuts the faint rim that interpolation leaves around the brain.
         inside = np.all([a > 0.15 * np.percentile(a[a > 0], 90) for a in averages], axis=0)

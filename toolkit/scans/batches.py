@@ -8,14 +8,20 @@ from torch import Tensor
 
 from toolkit.errors import DataError
 from toolkit.scans.store import StoredVolume
-from toolkit.scans.views import ViewConfig, ViewParameters, apply_parameters, sample_parameters
+from toolkit.scans.views import (
+    ViewConfig,
+    ViewParameters,
+    apply_parameters,
+    identity_parameters,
+    sample_parameters,
+)
 
 
 class PatchBatches:
     """Two views of patches at random foreground voxels of stored scans.
 
-    A sample is a foreground voxel of one scan. Every epoch goes through `samples_per_volume` voxels of each scan in a
-    new order; each scan counts the same, however large it is.
+    A sample is a foreground voxel of one scan. Every epoch goes through `samples_per_volume` voxels of each
+    scan in a new order; each scan counts the same, however large it is.
 
     Args:
         volumes: Preprocessed scans with background 0.
@@ -52,18 +58,23 @@ class PatchBatches:
     def batch(self, step: int) -> dict[str, Tensor]:
         """Views of step `step`: `view0` and `view1`, each (B, C, patch, patch, patch) float32."""
         epochs, samples = self.samples(step)
-        return {f"view{view}": torch.from_numpy(self.views(epochs, samples, view)) for view in range(self.num_views)}
+        return {
+            f"view{view}": torch.from_numpy(self.views(epochs, samples, view))
+            for view in range(self.num_views)
+        }
 
     def samples(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Epochs and sample numbers of a step, (B,) each."""
-        epochs, places = np.divmod(np.arange(step * self.batch_size, (step + 1) * self.batch_size), self.num_samples)
+        epochs, places = np.divmod(
+            np.arange(step * self.batch_size, (step + 1) * self.batch_size), self.num_samples
+        )
         samples = np.empty_like(places)
         for epoch in np.unique(epochs):
             samples[epochs == epoch] = self._epoch_order(int(epoch))[places[epochs == epoch]]
         return epochs, samples
 
     def views(self, epochs: np.ndarray, samples: np.ndarray, view: int) -> np.ndarray:
-        """View number `view` of samples in epochs, (B, C, patch, patch, patch): the replay of what was trained on."""
+        """View number `view` of samples in epochs, (B, C, patch, patch, patch), as it was trained on."""
         volume_of, place_of = np.divmod(samples, len(self._centres[0]))
         size = self.config.patch_size
         out = np.empty((len(samples), self.volumes[0].values.shape[0], size, size, size), np.float32)
@@ -73,6 +84,13 @@ class PatchBatches:
                 parameters = sample_parameters(self.config, self.seed, int(epoch), samples[rows], view)
                 out[rows] = self._render(int(index), self._centres[index][place_of[rows]], parameters)
         return out
+
+    def originals(self, samples: np.ndarray) -> np.ndarray:
+        """The patches (N, C, patch, patch, patch) of which samples' views are made, untouched."""
+        parameters = identity_parameters(self.config.patch_size, 1)
+        volume_of, place_of = np.divmod(samples, len(self._centres[0]))
+        places = zip(volume_of, place_of, strict=True)
+        return np.concatenate([self._render(v, self._centres[v][[place]], parameters) for v, place in places])
 
     def _render(self, index: int, centres: np.ndarray, parameters: ViewParameters) -> np.ndarray:
         volume = self.volumes[index]

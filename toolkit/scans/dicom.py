@@ -10,11 +10,13 @@ from pydicom.errors import InvalidDicomError
 
 from toolkit.errors import DataError
 
-SPACING_TOLERANCE = 0.02  # of the slice distance: scanners round positions to a few micrometres, gaps are whole slices
+SPACING_TOLERANCE = (
+    0.02  # of the slice distance: scanners round positions to a few micrometres, gaps are whole slices
+)
 _HEADER_TAGS = [
-    "PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SeriesDescription", "Modality", "InstitutionName",
-    "Manufacturer", "ManufacturerModelName", "StudyDate", "ImagePositionPatient", "ImageOrientationPatient", "Rows",
-    "Columns", "PixelSpacing", "NumberOfFrames", "PerFrameFunctionalGroupsSequence",
+    "PatientID", "StudyInstanceUID", "StudyDate", "SeriesInstanceUID", "SeriesDescription", "Modality",
+    "InstitutionName", "Manufacturer", "ManufacturerModelName", "ImagePositionPatient",
+    "ImageOrientationPatient", "Rows", "Columns", "NumberOfFrames", "PerFrameFunctionalGroupsSequence",
 ]  # fmt: skip
 
 
@@ -37,7 +39,9 @@ def find_series(folder: Path) -> dict[str, list[SliceHeader]]:
         except InvalidDicomError:
             continue
         except (OSError, EOFError, ValueError) as error:
-            raise DataError(f"{path}: damaged DICOM file ({' '.join(str(error).split())}); copy it again") from error
+            raise DataError(
+                f"{path}: damaged DICOM file ({' '.join(str(error).split())}); copy it again"
+            ) from error
         if "Rows" in dataset and "SeriesInstanceUID" in dataset:
             series[str(dataset.SeriesInstanceUID)].append(SliceHeader(path, dataset))
     return dict(series)
@@ -47,7 +51,8 @@ def slice_files(headers: list[SliceHeader], folder: Path) -> list[Path]:
     """The files of one series, sorted along the slice normal.
 
     Raises:
-        DataError: The slices have several orientations or sizes, share a position, or lie at uneven distances.
+        DataError: The slices have several orientations or sizes, share a position, or lie at uneven
+            distances.
     """
     if len(headers) == 1:
         frames = getattr(headers[0].dataset, "PerFrameFunctionalGroupsSequence", None)
@@ -58,7 +63,9 @@ def slice_files(headers: list[SliceHeader], folder: Path) -> list[Path]:
         orientations = np.array([header.dataset.ImageOrientationPatient for header in headers], float)
         positions = np.array([header.dataset.ImagePositionPatient for header in headers], float)
     except (AttributeError, TypeError, ValueError) as error:
-        raise DataError(f"{folder}: slices without position or orientation; export the series again") from error
+        raise DataError(
+            f"{folder}: slices without position or orientation; export the series again"
+        ) from error
     sizes = {(header.dataset.Rows, header.dataset.Columns) for header in headers}
     if len(sizes) > 1:
         raise DataError(f"{folder}: slices of {len(sizes)} sizes in one series; split it")
@@ -71,7 +78,7 @@ def _frame_geometry(frames: pydicom.Sequence, folder: Path) -> tuple[np.ndarray,
         positions = [frame.PlanePositionSequence[0].ImagePositionPatient for frame in frames]
         if "PlaneOrientationSequence" in frames[0]:
             orientations = [frame.PlaneOrientationSequence[0].ImageOrientationPatient for frame in frames]
-        else:  # one orientation shared by all frames: distances along the line through the positions say the same
+        else:  # one orientation for all frames: distances along the line through them say the same
             direction = np.subtract(positions[-1], positions[0]).astype(float)
             direction /= max(float(np.linalg.norm(direction)), 1e-9)
             first = np.linalg.svd(direction[None])[2][1]
@@ -84,7 +91,9 @@ def _frame_geometry(frames: pydicom.Sequence, folder: Path) -> tuple[np.ndarray,
 def _check_distances(orientations: np.ndarray, positions: np.ndarray, folder: Path) -> np.ndarray:
     """Order of the slices along their common normal; refuses what is not a stack of evenly spaced slices."""
     if np.abs(orientations - orientations[0]).max() > 1e-3:
-        raise DataError(f"{folder}: slices of several orientations in one series (a localiser?); leave it out")
+        raise DataError(
+            f"{folder}: slices of several orientations in one series (a localiser?); leave it out"
+        )
     normal = np.cross(orientations[0, :3], orientations[0, 3:])
     along = positions @ normal
     order = np.argsort(along, kind="stable")
@@ -93,11 +102,13 @@ def _check_distances(orientations: np.ndarray, positions: np.ndarray, folder: Pa
         return order
     usual = float(np.median(gaps))
     if gaps.min() < 1e-3:
-        raise DataError(f"{folder}: several slices at one position (echoes or time points?); split the series")
+        raise DataError(
+            f"{folder}: several slices at one position (echoes or time points?); split the series"
+        )
     worst = int(np.argmax(np.abs(gaps - usual)))
     if abs(gaps[worst] - usual) > SPACING_TOLERANCE * usual:
         raise DataError(
-            f"{folder}: irregular slice spacing, {gaps[worst]:.3f} mm after slice {worst + 1} where {usual:.3f} mm is "
-            "usual; a slice is missing or the series is mixed"
+            f"{folder}: irregular slice spacing, {gaps[worst]:.3f} mm after slice {worst + 1} where "
+            f"{usual:.3f} mm is usual; a slice is missing or the series is mixed"
         )
     return order

@@ -1,7 +1,9 @@
 """The view kernel: crop, flip, rotate, zoom, blur, shade and add noise to many patches in one compiled pass.
 
-Each patch depends on its own parameters only, so the result has the same bits for any number of threads. The kernel runs
-without the interpreter lock in a plain thread pool: no OpenMP beside torch's, nothing that breaks after a fork.
+Each patch depends on its own parameters only, so the result has the same bits for any number of threads. The
+kernel runs
+without the interpreter lock in a plain thread pool: no OpenMP beside torch's, nothing that breaks after a
+fork.
 
 Index legend: v view, c channel, i j k voxel of the patch, x y z position in the source volume.
 """
@@ -33,8 +35,9 @@ def render_views(
         scale: See `source`.
         offset: See `source`.
         matrices: (V, 3, 4) float32, patch voxel (i, j, k, 1) to source voxel (x, y, z).
-        shading: (V, 6) float32: blur sigma in voxels, gamma, inverted (0 or 1), contrast, brightness, noise deviation.
-        bias: (V, 9) float32 coefficients of the bias field's logarithm in x y z xx yy zz xy xz yz over -1..1.
+        shading: (V, 6) float32: blur sigma in voxels, gamma, inverted (0 or 1), contrast, brightness, noise
+            deviation.
+        bias: (V, 6) float32 coefficients of the bias field's logarithm in x y z xx yy zz over -1..1.
         noise_seeds: (V,) uint64.
         out: (V, C, I, J, K) float32.
         num_threads: Threads to share the views between.
@@ -45,7 +48,9 @@ def render_views(
 
     def render(bound: tuple[int, int]) -> None:
         part = slice(*bound)
-        _render(source, scale, offset, matrices[part], shading[part], bias[part], noise_seeds[part], out[part])
+        _render(
+            source, scale, offset, matrices[part], shading[part], bias[part], noise_seeds[part], out[part]
+        )
 
     if len(bounds) == 1:
         render(bounds[0])
@@ -83,7 +88,7 @@ def _sample(volume, scale, offset, matrix, patch):  # type: ignore[no-untyped-de
                 x = x0 + matrix[0, 2] * k
                 y = y0 + matrix[1, 2] * k
                 z = z0 + matrix[2, 2] * k
-                xi, yi, zi = int(math.floor(x)), int(math.floor(y)), int(math.floor(z))
+                xi, yi, zi = math.floor(x), math.floor(y), math.floor(z)
                 fx, fy, fz = np.float32(x - xi), np.float32(y - yi), np.float32(z - zi)
                 value = zero
                 if 0 <= xi < nx - 1 and 0 <= yi < ny - 1 and 0 <= zi < nz - 1:
@@ -99,7 +104,11 @@ def _sample(volume, scale, offset, matrix, patch):  # type: ignore[no-untyped-de
                             for dz in range(2):
                                 px, py, pz = xi + dx, yi + dy, zi + dz
                                 if 0 <= px < nx and 0 <= py < ny and 0 <= pz < nz:
-                                    weight = (fx if dx else one - fx) * (fy if dy else one - fy) * (fz if dz else one - fz)
+                                    weight = (
+                                        (fx if dx else one - fx)
+                                        * (fy if dy else one - fy)
+                                        * (fz if dz else one - fz)
+                                    )
                                     value += weight * (volume[px, py, pz] * scale + offset)
                 patch[i, j, k] = value
 
@@ -135,30 +144,27 @@ def _blur(patch, scratch, sigma):  # type: ignore[no-untyped-def]
 
 @numba.njit(nogil=True, cache=True, fastmath=True)
 def _shade(patch, shading, bias):  # type: ignore[no-untyped-def]
-    """Bias field, gamma of the value or of its negative, contrast about one half, brightness; background 0 stays 0."""
+    """Bias field, gamma of the value or its negative, contrast about 1/2, brightness; background stays 0."""
     gamma, inverted, contrast, brightness = shading[1], shading[2] > 0, shading[3], shading[4]
-    ni, nj, nk = patch.shape
-    biased = np.any(bias != 0)
-    half, one = np.float32(0.5), np.float32(1)
-    for i in range(ni):
-        x = np.float32(2.0 * i / max(ni - 1, 1) - 1)
-        for j in range(nj):
-            y = np.float32(2.0 * j / max(nj - 1, 1) - 1)
-            for k in range(nk):
+    half, one, zero = np.float32(0.5), np.float32(1), np.float32(0)
+    fields = np.ones((3, max(patch.shape)), np.float32)
+    for axis in range(3):
+        n = patch.shape[axis]
+        for index in range(n):
+            place = 2.0 * index / max(n - 1, 1) - 1
+            fields[axis, index] = math.exp(bias[axis] * place + bias[axis + 3] * place * place)
+    for i in range(patch.shape[0]):
+        for j in range(patch.shape[1]):
+            field = fields[0, i] * fields[1, j]
+            for k in range(patch.shape[2]):
                 value = patch[i, j, k]
-                if value <= 0:
-                    patch[i, j, k] = 0
+                if value <= zero:
+                    patch[i, j, k] = zero
                     continue
-                if biased:
-                    z = np.float32(2.0 * k / max(nk - 1, 1) - 1)
-                    linear = bias[0] * x + bias[1] * y + bias[2] * z
-                    square = bias[3] * x * x + bias[4] * y * y + bias[5] * z * z
-                    mixed = bias[6] * x * y + bias[7] * x * z + bias[8] * y * z
-                    value *= math.exp(linear + square + mixed)
-                value = min(value, one)
+                value = min(value * field * fields[2, k], one)
                 if gamma != one:
                     value = one - (one - value) ** gamma if inverted else value**gamma
-                patch[i, j, k] = max((value - half) * contrast + half + brightness, np.float32(0))
+                patch[i, j, k] = max((value - half) * contrast + half + brightness, zero)
 
 
 @numba.njit(nogil=True, cache=True)

@@ -1,4 +1,4 @@
-"""The manifest: one row a scan found in a folder, under pseudonyms. It holds paths, so its folder is private."""
+"""The manifest: the scans in a folder, under pseudonyms. It holds paths, so its own folder is private."""
 
 import hashlib
 import hmac
@@ -16,8 +16,8 @@ from toolkit.scans.dicom import SliceHeader, find_series
 from toolkit.scans.volumes import is_volume_file, read_volume
 
 COLUMNS = [
-    "path", "subject", "study", "session", "sequence", "site", "scanner", "modality", "spacing_mm", "shape", "label",
-    "content_hash",
+    "path", "subject", "study", "session", "sequence", "site", "scanner", "modality", "spacing_mm", "shape",
+    "label", "content_hash",
 ]  # fmt: skip
 _BIDS = re.compile(r"(?:^|[_/])(sub|ses)-([A-Za-z0-9]+)")
 
@@ -40,13 +40,13 @@ class _Found:
 def build_manifest(folder: str | Path, out_dir: str | Path) -> pd.DataFrame:
     """Finds the scans below `folder` and lists them.
 
-    Writes into `out_dir`, readable by the owner only: `manifest.csv`; `refusals.csv`, scans that cannot be read, and why;
-    `crosswalk.csv`, which person is which pseudonym; `key`, with which pseudonyms are made. The same key gives the same
-    pseudonyms again; without it nobody can recompute them.
+    Writes into `out_dir`, readable by the owner only: `manifest.csv`; `refusals.csv`, scans that cannot be
+    read, and why; `crosswalk.csv`, which person is which pseudonym; `key`, with which pseudonyms are made.
+    The same key gives the same pseudonyms again; without it nobody can recompute them.
 
     Args:
-        folder: Where to look, at any depth: NIfTI, NRRD, DICOM. A person is DICOM's PatientID, BIDS' `sub-`, else the
-            first folder below `folder`, else the file's name.
+        folder: Where to look, at any depth: NIfTI, NRRD, DICOM. A person is DICOM's PatientID, BIDS' `sub-`,
+            else the first folder below `folder`, else the file's name.
         out_dir: Made if missing; outside of `folder` or beside the scans.
 
     Returns:
@@ -85,7 +85,9 @@ def build_manifest(folder: str | Path, out_dir: str | Path) -> pd.DataFrame:
         log.warning("%d scans cannot be read; %s says why", len(refusals), out_dir / "refusals.csv")
     pd.DataFrame(refusals, columns=["path", "reason"]).to_csv(out_dir / "refusals.csv", index=False)
     if not rows:
-        raise DataError(f"{folder}: no readable scan (NIfTI, NRRD or DICOM) in it; {out_dir / 'refusals.csv'} says why")
+        raise DataError(
+            f"{folder}: no readable scan (NIfTI, NRRD or DICOM) in it; {out_dir / 'refusals.csv'} says why"
+        )
     crosswalk = pd.DataFrame(sorted(people.items()), columns=["person", "subject"])
     crosswalk.to_csv(out_dir / "crosswalk.csv", index=False)
     manifest = pd.DataFrame(rows, columns=COLUMNS)
@@ -94,7 +96,7 @@ def build_manifest(folder: str | Path, out_dir: str | Path) -> pd.DataFrame:
 
 
 def pseudonym(identity: str, key: bytes, prefix: str) -> str:
-    """A stable name that says nothing about `identity` to those without the key (HMAC-SHA256, 12 hex digits)."""
+    """A stable name that says nothing about `identity` without the key (HMAC-SHA256, 12 hex digits)."""
     return f"{prefix}-{hmac.new(key, identity.encode(), hashlib.sha256).hexdigest()[:12]}"
 
 

@@ -1,16 +1,17 @@
-"""Pictures of scans and of the views made from them, as PNG bytes: a wrong registration is seen, not computed."""
+"""Pictures of scans and of views, as PNG bytes: a wrong registration is seen, not computed."""
 
 import io
 
 import numpy as np
-from matplotlib import colormaps
-from PIL import Image
+from matplotlib import colormaps, image
 
 _COLOURS = colormaps["tab10"]
 _GAP = 2  # pixels between panels
 
 
-def overlay_png(array: np.ndarray, classes: np.ndarray | None = None, *, pixels_per_voxel: int = 2, alpha: float = 0.45) -> bytes:
+def overlay_png(
+    array: np.ndarray, classes: np.ndarray | None = None, *, pixels_per_voxel: int = 2, alpha: float = 0.45
+) -> bytes:
     """Three planes of a scan through its middle, without and with the atlas on top.
 
     Args:
@@ -44,13 +45,15 @@ def views_png(columns: list[list[np.ndarray]], *, pixels_per_voxel: int = 3) -> 
     stacks = []
     for patches in columns:
         slices = [_picture(np.take(p[0] if p.ndim == 4 else p, p.shape[-1] // 2, -1)) for p in patches]
-        stacks.append(np.concatenate([np.pad(s, ((0, _GAP), (0, 0), (0, 0)), constant_values=255) for s in slices]))
+        stacks.append(
+            np.concatenate([np.pad(s, ((0, _GAP), (0, 0), (0, 0)), constant_values=255) for s in slices])
+        )
     return _png(_row(stacks), pixels_per_voxel)
 
 
 def class_colours(num_classes: int) -> list[str]:
     """Hex colours of the classes in `overlay_png`, for a legend."""
-    return ["#%02x%02x%02x" % _rgb(index) for index in range(num_classes)]
+    return ["#{:02x}{:02x}{:02x}".format(*_rgb(index)) for index in range(num_classes)]
 
 
 def _rgb(index: int) -> tuple[int, int, int]:
@@ -76,14 +79,17 @@ def _blend(grey: np.ndarray, classes: np.ndarray, alpha: float) -> np.ndarray:
 def _row(panels: list[np.ndarray]) -> np.ndarray:
     height = max(panel.shape[0] for panel in panels)
     padded = [
-        np.pad(p, (((height - p.shape[0]) // 2, (height - p.shape[0] + 1) // 2), (0, _GAP), (0, 0)), constant_values=0) for p in panels
+        np.pad(
+            p,
+            (((height - p.shape[0]) // 2, (height - p.shape[0] + 1) // 2), (0, _GAP), (0, 0)),
+            constant_values=0,
+        )
+        for p in panels
     ]
     return np.concatenate(padded, axis=1)
 
 
 def _png(rgb: np.ndarray, pixels_per_voxel: int) -> bytes:
-    image = Image.fromarray(rgb)
-    image = image.resize((rgb.shape[1] * pixels_per_voxel, rgb.shape[0] * pixels_per_voxel), Image.Resampling.NEAREST)
     buffer = io.BytesIO()
-    image.save(buffer, format="PNG", optimize=True)
+    image.imsave(buffer, rgb.repeat(pixels_per_voxel, axis=0).repeat(pixels_per_voxel, axis=1), format="png")
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""Every scan onto one spacing, one orientation and one intensity scale. The same steps at training and at use."""
+"""Every scan onto one spacing, orientation and intensity scale, by the same steps at training and at use."""
 
 from typing import Literal
 
@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.transforms import SpatialResample
-from pydantic import Field
 from scipy import ndimage
 
 from toolkit.config import Section
@@ -26,10 +25,12 @@ class Preprocessing(Section):
     intensity_percentiles: tuple[float, float] = (1.0, 99.0)
     """Percentiles of the foreground that become 0 and 1; what lies outside is clipped."""
     foreground: Literal["positive", "otsu", "all"] = "positive"
-    """Which voxels count: above zero, above Otsu's threshold (scans with noisy air), or all. A brain mask overrides it."""
+    """Which voxels count: above zero, above Otsu's threshold (noisy air), or all. A mask overrides it."""
 
 
-def preprocess(volume: Volume, spec: Preprocessing, *, like: Volume | None = None, mask: np.ndarray | None = None) -> Volume:
+def preprocess(
+    volume: Volume, spec: Preprocessing, *, like: Volume | None = None, mask: np.ndarray | None = None
+) -> Volume:
     """Resamples and normalises one scan.
 
     Args:
@@ -48,12 +49,16 @@ def preprocess(volume: Volume, spec: Preprocessing, *, like: Volume | None = Non
     if mask is None:
         mask = foreground_mask(resampled.array, spec.foreground)
     if not mask.any():
-        raise DataError(f"no foreground ({spec.foreground}) in a scan of shape {volume.shape}; look at the scan")
+        raise DataError(
+            f"no foreground ({spec.foreground}) in a scan of shape {volume.shape}; look at the scan"
+        )
     channels = []
     for channel in resampled.array:
         low, high = np.percentile(channel[mask], spec.intensity_percentiles)
         if not high > low:
-            raise DataError(f"a scan of shape {volume.shape} has one intensity only ({low:g}); look at the scan")
+            raise DataError(
+                f"a scan of shape {volume.shape} has one intensity only ({low:g}); look at the scan"
+            )
         channels.append(np.where(mask, rescale(channel, low, high), np.float32(0)))
     return Volume(np.stack(channels).astype(np.float32), resampled.affine)
 
@@ -78,7 +83,9 @@ def grid_for(volume: Volume, spacing_mm: tuple[float, float, float]) -> Volume:
     shape = np.maximum(1, np.ceil(np.asarray(volume.shape) * spacing / spacing_mm - 1e-3)).astype(int)
     zoom = np.asarray(spacing_mm) / spacing
     affine = volume.affine @ np.diag([*zoom, 1.0])
-    affine[:3, 3] = (volume.affine @ [*((zoom - 1) / 2), 1.0])[:3]  # the outer faces of the first voxels coincide
+    affine[:3, 3] = (volume.affine @ [*((zoom - 1) / 2), 1.0])[
+        :3
+    ]  # the outer faces of the first voxels coincide
     return Volume(np.broadcast_to(np.float32(0), (1, *shape)), affine)
 
 
@@ -95,9 +102,11 @@ def resample(volume: Volume, like: Volume, *, labels: bool = False) -> Volume:
         ratio = np.asarray(like.spacing_mm) / volume.spacing_mm
         sigma = _SIGMA_PER_FWHM * np.sqrt(np.maximum(ratio**2 - 1, 0))
         if sigma.max() > 0.1:
-            array = np.stack([ndimage.gaussian_filter(channel, sigma, mode="constant") for channel in array])
+            array = np.stack([ndimage.gaussian_filter(channel, sigma, mode="nearest") for channel in array])
     image = MetaTensor(torch.from_numpy(np.ascontiguousarray(array)), affine=torch.from_numpy(volume.affine))
-    transform = SpatialResample(mode="nearest" if labels else "bilinear", padding_mode="zeros", dtype=np.float64)
+    transform = SpatialResample(
+        mode="nearest" if labels else "bilinear", padding_mode="zeros", dtype=np.float64
+    )
     output = transform(image, dst_affine=torch.from_numpy(like.affine), spatial_size=like.shape)
     return Volume(output.numpy().astype(np.float32), like.affine)
 

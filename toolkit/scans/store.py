@@ -62,7 +62,12 @@ class VolumeStore:
         low, high = float(volume.array.min()), float(volume.array.max())
         scale = (high - low) / INT16_MAX or 1.0
         values = np.rint((volume.array - low) / scale).astype(np.int16)
-        header = {"scale": scale, "offset": low, "affine": volume.affine.tolist(), "shape": list(values.shape)}
+        header = {
+            "scale": scale,
+            "offset": low,
+            "affine": volume.affine.tolist(),
+            "shape": list(values.shape),
+        }
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             temporary = self._npy(key).with_suffix(".partial")
@@ -74,7 +79,9 @@ class VolumeStore:
             temporary.replace(self._json(key))
         except OSError as error:
             reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
-            raise DiskError(f"{self.folder}: cannot store a scan ({reason}); free some space or choose another folder") from error
+            raise DiskError(
+                f"{self.folder}: cannot store a scan ({reason}); free some space or choose another folder"
+            ) from error
         return self.get(key)
 
     def get(self, key: str) -> StoredVolume:

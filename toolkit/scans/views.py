@@ -17,7 +17,7 @@ NonNegative = Annotated[float, Field(ge=0)]
 
 
 class ViewConfig(Section):
-    """How far two views of one place may differ. Each strength is the limit of a uniform draw; 0 turns it off."""
+    """How far two views of one place may differ. Strengths are limits of uniform draws; 0 turns one off."""
 
     patch_size: int = Field(24, ge=4)
     """Voxels along each side of the cubic patch."""
@@ -52,7 +52,7 @@ class ViewParameters:
     Attributes:
         matrices: (V, 3, 4) float32, patch voxel to the offset in voxels from the sample's centre.
         shading: (V, 6) float32, see `kernels.render_views`.
-        bias: (V, 9) float32.
+        bias: (V, 6) float32.
         noise_seeds: (V,) uint64.
     """
 
@@ -62,7 +62,9 @@ class ViewParameters:
     noise_seeds: np.ndarray
 
 
-def sample_parameters(config: ViewConfig, seed: int, epoch: int, samples: np.ndarray, view: int) -> ViewParameters:
+def sample_parameters(
+    config: ViewConfig, seed: int, epoch: int, samples: np.ndarray, view: int
+) -> ViewParameters:
     """Draws the parameters of one view of each sample.
 
     Args:
@@ -73,7 +75,9 @@ def sample_parameters(config: ViewConfig, seed: int, epoch: int, samples: np.nda
         view: Which of a sample's views, 0 or 1.
     """
     # A fixed number of draws a view: switching one augmentation off leaves the others' draws as they were.
-    draws = np.stack([np.random.default_rng([seed, epoch, int(sample), view]).random(27) for sample in samples])
+    draws = np.stack(
+        [np.random.default_rng([seed, epoch, int(sample), view]).random(24) for sample in samples]
+    )
     signed = (2 * draws - 1).astype(np.float32)
     uniform = draws.astype(np.float32)
 
@@ -83,7 +87,7 @@ def sample_parameters(config: ViewConfig, seed: int, epoch: int, samples: np.nda
     flips = np.where(uniform[:, 7:10] < np.float32(config.flip_probability), np.float32(-1), np.float32(1))
     linear = _rotations(angles) * (flips / zoom[:, None])[:, None, :]
     middle = (config.patch_size - 1) / 2
-    # An even patch has its middle half a voxel before the centre voxel, as in a plain crop; turns and flips keep it.
+    # An even patch has its middle half a voxel before the centre voxel, as in a plain crop; turns keep that.
     translation = shift + middle - config.patch_size // 2 - linear.sum(axis=2) * middle
     matrices = np.concatenate([linear, translation[:, :, None]], axis=2).astype(np.float32)
 
@@ -100,8 +104,8 @@ def sample_parameters(config: ViewConfig, seed: int, epoch: int, samples: np.nda
         axis=1,
     ).astype(np.float32)
     shading[shading[:, 0] < 0.1, 0] = 0  # a tenth of a voxel blurs nothing and costs the same
-    bias = (signed[:, 17:26] * config.bias_field).astype(np.float32)
-    noise_seeds = (draws[:, 26] * 2**53).astype(np.uint64)
+    bias = (signed[:, 17:23] * config.bias_field).astype(np.float32)
+    noise_seeds = (draws[:, 23] * 2**53).astype(np.uint64)
     return ViewParameters(matrices, shading, bias, noise_seeds)
 
 
@@ -111,7 +115,9 @@ def identity_parameters(patch_size: int, num_views: int) -> ViewParameters:
     matrices[:, [0, 1, 2], [0, 1, 2]] = 1
     matrices[:, :, 3] = -(patch_size // 2)
     shading = np.tile(np.float32([0, 1, 0, 1, 0, 0]), (num_views, 1))
-    return ViewParameters(matrices, shading, np.zeros((num_views, 9), np.float32), np.zeros(num_views, np.uint64))
+    return ViewParameters(
+        matrices, shading, np.zeros((num_views, 6), np.float32), np.zeros(num_views, np.uint64)
+    )
 
 
 def apply_parameters(

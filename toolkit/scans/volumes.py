@@ -1,4 +1,4 @@
-"""Volumes from files: NIfTI, NRRD and DICOM series, always float32 and always with axes towards right, anterior, superior."""
+"""Volumes from files: NIfTI, NRRD and DICOM series, always float32, always right-anterior-superior."""
 
 import contextlib
 import zlib
@@ -55,11 +55,12 @@ def read_volume(path: str | Path) -> Volume:
     """Reads a scan and turns its axes to RAS. Voxels are permuted and flipped, never interpolated.
 
     Args:
-        path: A NIfTI or NRRD file, or a folder that holds one DICOM series; `FOLDER#SERIES_UID` picks one of several.
+        path: A NIfTI or NRRD file, or a folder that holds one DICOM series; `FOLDER#SERIES_UID` picks one of
+            several.
 
     Raises:
-        DataError: The file is missing, truncated or of another kind, the folder holds no or several series, slices are
-            missing or unevenly spaced.
+        DataError: The file is missing, truncated or of another kind, the folder holds no or several series,
+            slices are missing or unevenly spaced.
     """
     folder, _, series_uid = str(path).partition("#")
     if Path(folder).is_dir():
@@ -68,7 +69,9 @@ def read_volume(path: str | Path) -> Volume:
     if not path.is_file():
         raise DataError(f"{path}: no such scan; check the path in the manifest")
     if not is_volume_file(path):
-        raise DataError(f"{path}: not a scan that can be read; known are {', '.join(VOLUME_SUFFIXES)} and DICOM folders")
+        raise DataError(
+            f"{path}: not a scan that can be read; known are {', '.join(VOLUME_SUFFIXES)} and DICOM folders"
+        )
     with _one_line_errors(path):
         if path.name.lower().endswith(NIFTI_SUFFIXES):
             image = nib.load(path)
@@ -83,7 +86,9 @@ def _read_series(folder: Path, series_uid: str | None) -> Volume:
     if not series:
         raise DataError(f"{folder}: no DICOM images in this folder")
     if series_uid is None and len(series) > 1:
-        raise DataError(f"{folder}: {len(series)} DICOM series in one folder; name one as {folder}#{next(iter(series))}")
+        raise DataError(
+            f"{folder}: {len(series)} DICOM series in one folder; name one as {folder}#{next(iter(series))}"
+        )
     if series_uid is not None and series_uid not in series:
         raise DataError(f"{folder}: no DICOM series {series_uid}; known: {', '.join(series)}")
     headers = series[series_uid] if series_uid is not None else next(iter(series.values()))
@@ -114,7 +119,9 @@ def _volume(data: np.ndarray, affine: np.ndarray, path: Path) -> Volume:
     if data.ndim == 4 and data.shape[3] == 1:
         data = data[..., 0]
     if data.dtype.names or np.iscomplexobj(data):
-        raise DataError(f"{path}: colour or complex voxels; convert the scan to one real number a voxel first")
+        raise DataError(
+            f"{path}: colour or complex voxels; convert the scan to one real number a voxel first"
+        )
     if data.ndim not in (3, 4) or min(data.shape) < 1:
         raise DataError(f"{path}: {data.ndim} dimensions {data.shape}; a scan has 3, or 4 with channels last")
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
@@ -136,6 +143,15 @@ def _one_line_errors(path: Path) -> Iterator[None]:
     """Whatever a reader says about a broken file, as one line that starts with the path."""
     try:
         yield
-    except (OSError, EOFError, zlib.error, ValueError, RuntimeError, nib.filebasedimages.ImageFileError) as error:
+    except (
+        OSError,
+        EOFError,
+        zlib.error,
+        ValueError,
+        RuntimeError,
+        nib.filebasedimages.ImageFileError,
+    ) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{path}: cannot be read, truncated or damaged ({reason[-200:]}); copy it again") from error
+        raise DataError(
+            f"{path}: cannot be read, truncated or damaged ({reason[-200:]}); copy it again"
+        ) from error

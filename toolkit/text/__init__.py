@@ -1,17 +1,30 @@
 """Corpora in many languages, SentencePiece, token batches, masking, and spectral embeddings."""
 
 from toolkit.text.balance import sampling_shares
+from toolkit.text.batches import MaskedBatches, TokenStore
 from toolkit.text.corpus import Corpus, concatenate
+from toolkit.text.divided import DividedCorpora, divide_corpora, hold_out
+from toolkit.text.masking import MaskingConfig
 from toolkit.text.readers import read_corpus, read_table
+from toolkit.text.spectral import SpectralConfig, inverse_document_frequency, spectral_embeddings
 from toolkit.text.tokenizer import TokenizerConfig, load_tokenizer, train_tokenizer
 
 __all__ = [
     "Corpus",
+    "DividedCorpora",
+    "MaskedBatches",
+    "MaskingConfig",
+    "SpectralConfig",
+    "TokenStore",
     "TokenizerConfig",
     "concatenate",
+    "divide_corpora",
+    "hold_out",
+    "inverse_document_frequency",
     "load_tokenizer",
     "read_corpus",
     "read_table",
     "sampling_shares",
+    "spectral_embeddings",
     "train_tokenizer",
 ]

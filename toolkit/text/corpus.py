@@ -68,6 +68,18 @@ class Corpus:
             raise DataError(f"no texts in language {language!r}; {nearest(language, known)}")
         return self.take(self.languages == language)
 
+    def of_languages(self, languages: Sequence[str]) -> Self:
+        """The texts of several languages; all texts when `languages` is empty.
+
+        Raises:
+            DataError: One of them has none.
+        """
+        if not languages:
+            return self
+        for language in languages:
+            self.of_language(language)
+        return self.take(np.isin(self.languages, languages))
+
     def without(self, held_out: Sequence[str], *, threshold: float = 0.8) -> Self:
         """The corpus without near-duplicates of `held_out`, so that no other source brings a test text back."""
         return self.take(~near_any(self.texts, held_out, threshold=threshold))

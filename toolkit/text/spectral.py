@@ -65,12 +65,17 @@ def positive_pmi(cooccurrence: sp.csr_matrix, context_smoothing: float) -> sp.cs
 
 
 def spectral_embeddings(
-    ids: Sequence[Sequence[int]], vocab_size: int, config: SpectralConfig, seed: int
+    ids: Sequence[Sequence[int]], languages: Sequence[str] | np.ndarray, vocab_size: int, config: SpectralConfig, seed: int
 ) -> np.ndarray:
     """Vectors of pieces whose co-occurrence profiles are alike point the same way.
 
+    Each language is factored on its own, so that a large one does not take all components; a piece of several
+    languages gets the mean of its vectors there, by how often each has it. Vectors have norm 1: which texts a piece
+    stands in matters, how often it does is left to the weights in pooling.
+
     Args:
         ids: Token ids of N texts, without special tokens.
+        languages: Their languages, (N,).
         vocab_size: V.
         config: Size and smoothing.
         seed: Of the randomised SVD (Halko, Martinsson & Tropp, 2011).
@@ -78,11 +83,27 @@ def spectral_embeddings(
     Returns:
         (V, dim) float32; zero for pieces that the texts do not have.
     """
+    languages = np.asarray(languages, dtype=object)
+    total = np.zeros((vocab_size, config.dim))
+    for language in sorted(set(languages)):
+        own = [ids[row] for row in np.flatnonzero(languages == language)]
+        frequency = np.asarray(term_counts(own, vocab_size).sum(axis=0)).ravel()
+        total += frequency[:, None] * _unit(_factor(own, vocab_size, config, seed))
+    return _unit(total).astype(np.float32)
+
+
+def _factor(ids: Sequence[Sequence[int]], vocab_size: int, config: SpectralConfig, seed: int) -> np.ndarray:
     ppmi = positive_pmi(document_cooccurrence(ids, vocab_size), config.context_smoothing)
-    left, values, _ = randomized_svd(ppmi, n_components=min(config.dim, vocab_size), n_iter=4, random_state=seed)
-    vectors = np.zeros((vocab_size, config.dim), dtype=np.float32)
-    vectors[:, : len(values)] = left * values**config.singular_value_power
+    present = np.flatnonzero(np.diff(ppmi.indptr))  # the rest would only cost time
+    vectors = np.zeros((vocab_size, config.dim))
+    rank = min(config.dim, len(present))
+    left, values, _ = randomized_svd(ppmi[present][:, present], n_components=rank, n_iter=3, random_state=seed)
+    vectors[present, :rank] = left * values**config.singular_value_power
     return vectors
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
 def inverse_document_frequency(ids: Sequence[Sequence[int]], vocab_size: int) -> np.ndarray:

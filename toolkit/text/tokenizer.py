@@ -27,12 +27,14 @@ WORD_START = "▁"
 PAD, UNK, BOS, EOS, MASK = range(5)
 SPECIAL_TOKENS = ("<pad>", "<unk>", "<s>", "</s>", "<mask>")
 """Their positions are their ids: pad, unknown, start, end, mask."""
+REQUIRED_CHARACTERS = "".join(sorted(set("".join(SPECIAL_TOKENS) + "<0x0123456789ABCDEF>")))
+"""What special tokens and bytes are spelt with: a text that holds such a name must have other pieces to be made of."""
 
 
 class TokenizerConfig(Section):
     """How the vocabulary is learnt."""
 
-    vocab_size: int = Field(16000, ge=300)
+    vocab_size: int = Field(16000, ge=400)
     """Pieces, special tokens and 256 bytes included; fewer where the corpus does not hold as many."""
     lowercase: bool = False
     """Fold case: fewer pieces for the same words where capitals carry no meaning for the task."""
@@ -161,7 +163,7 @@ def train_sentencepiece(lines: Iterable[str], config: TokenizerConfig) -> bytes:
             bos_id=BOS,
             eos_id=EOS,
             control_symbols=[SPECIAL_TOKENS[MASK]],
-            required_chars="<>/",
+            required_chars=REQUIRED_CHARACTERS,
             max_sentence_length=max(len(line.encode()) for line in lines) + 1,  # in bytes; longer lines are dropped
             num_threads=config.num_threads,
             minloglevel=2,
@@ -189,8 +191,10 @@ def build_fast_tokenizer(spiece: bytes, normalizer: normalizers.Normalizer) -> P
     """The fast tokenizer whose ids equal those of `spiece` on text that `normalizer` normalised."""
     model = model_pb2.ModelProto.FromString(spiece)
     normal = model_pb2.ModelProto.SentencePiece.NORMAL
-    # Only NORMAL pieces may be chosen; the others must stand in the list for the sake of their ids.
-    never = min(piece.score for piece in model.pieces) - 100
+    # Only NORMAL pieces may be chosen; the others must stand in the list for the sake of their ids. Spelling the
+    # longest of them in single characters must still score higher than the piece itself.
+    longest = max(len(piece.piece) for piece in model.pieces)
+    never = (longest + 1) * min(piece.score for piece in model.pieces) - 100
     vocabulary = [(piece.piece, piece.score if piece.type == normal else never) for piece in model.pieces]
     backend = Tokenizer(models.Unigram(vocabulary, unk_id=model.trainer_spec.unk_id, byte_fallback=True))
     backend.normalizer = normalizer

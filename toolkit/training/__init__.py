@@ -1,6 +1,7 @@
 """The one loop, its optimiser and schedule, checkpoints, collapse monitors and the run folder."""
 
 from toolkit.training.loop import TrainingConfig, fit
+from toolkit.training.machine import set_num_threads
 from toolkit.training.monitors import alignment, effective_rank, embedding_std, uniformity
 from toolkit.training.run_folder import RunFolder, replace_folder, write_atomically
 from toolkit.training.step import Batches, Step
@@ -15,6 +16,7 @@ __all__ = [
     "embedding_std",
     "fit",
     "replace_folder",
+    "set_num_threads",
     "uniformity",
     "write_atomically",
 ]

@@ -1,0 +1,95 @@
+"""How many labels does a pretrained encoder save? Every method on the same draws of labels, with intervals.
+
+    fewlabel run label_efficiency --config configs/label_efficiency/heads.yaml
+
+Takes an encoder that `scan_pretrain` or `text_pretrain` saved, and the data cards of the task. An encoder that saw a
+test subject is refused. Writes results.csv, summary.csv, comparisons.csv, predictions.parquet and report.html. Each
+cell of the study is kept as it is done: cut off, it goes on where it was.
+"""
+
+import multiprocessing
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from toolkit import load_encoder
+from toolkit.cards import fetch, load_card
+from toolkit.config import RunConfig, Section, main
+from toolkit.encoders.scan import ScanEncoder
+from toolkit.encoders.text import TextEncoder
+from toolkit.finetune import StudyConfig, Task, TrainedConfig, atlas_tasks, lineup, run_study, text_tasks
+from toolkit.reports import Report, write_report
+from toolkit.scans import AtlasTaskConfig, RegisteredScans, read_registered
+from toolkit.splits import refuse_seen
+from toolkit.text import divide_corpora
+from toolkit.training import RunFolder, set_num_threads
+
+
+class LabelEfficiency(Section):
+    """What is compared, and how often."""
+
+    task: str = "classification"
+    """What is told apart, for the column `task`: "sentiment"."""
+    atlas: AtlasTaskConfig = AtlasTaskConfig()
+    """Scans: patches of the task."""
+    study: StudyConfig = StudyConfig()
+    """Budgets and draws."""
+    scratch: TrainedConfig = TrainedConfig()
+    """Training from random weights."""
+    finetune: TrainedConfig = TrainedConfig(lr=2e-4)
+    """Training from the pretrained weights."""
+    allow_seen: bool = False
+    """Test on subjects that pretraining saw: only to study the leak itself."""
+
+
+class Config(LabelEfficiency, RunConfig):
+    """The recipe's configuration."""
+
+    encoder: Path
+    """The folder `encoder` of a pretraining run."""
+    pretraining: str = "ssl"
+    """How the encoder was pretrained, for the column of that name."""
+    cards: tuple[str, ...]
+    """Data cards of the task, the same as in pretraining, so that the same part is held out."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was asked, with which encoder; `registered` is there for scans."""
+
+    encoder: ScanEncoder | TextEncoder
+    tasks: list[Task]
+    folder: RunFolder
+    registered: RegisteredScans | None
+
+
+def run(config: Config, *, report: object = None) -> Result:
+    """Builds the tasks, runs what is missing of the study, writes the tables and the page."""
+    started = time.monotonic()
+    num_threads = set_num_threads(config.num_threads)
+    encoder = load_encoder(config.encoder)
+    cards = [load_card(name) for name in config.cards]
+    folder = RunFolder(config.output, config, cards={card.name: card.digest for card in cards})
+    registered = None
+    if isinstance(encoder, ScanEncoder):
+        registered = read_registered([(card, fetch(card)) for card in cards], encoder.preprocessing)
+        tasks = atlas_tasks(registered, config.atlas)
+    else:
+        tasks = text_tasks(divide_corpora(cards, config.seed, folder.path.parent / "corpora"), config.task)
+    for task in tasks:
+        refuse_seen(config.encoder, task.test_groups, allow=config.allow_seen)
+    methods = lineup(encoder, config.pretraining, config.scratch, config.finetune)
+    # A fresh process for each worker: threads of this one would not survive a fork.
+    with ProcessPoolExecutor(num_threads, mp_context=multiprocessing.get_context("spawn")) as executor:
+        run_study(tasks, methods, config.study, folder.path, executor)
+    folder.log_timing("label-efficiency study, all", time.monotonic() - started)
+    tables = [pd.read_csv(folder.path / f"{name}.csv") for name in ("results", "summary", "comparisons")]
+    write_report(folder.path / "report.html", Report("Label efficiency", *tables))
+    return Result(encoder, tasks, folder, registered)
+
+
+if __name__ == "__main__":
+    main(run, Config)

@@ -1,0 +1,90 @@
+"""Pretrain a 3D encoder on unlabelled scans.
+
+    fewlabel run scan_pretrain --config configs/scan_pretrain/heads.yaml
+
+Scans are brought to one spacing and intensity scale once and stored; each step cuts patches out of them, makes two
+views of each, and the objective learns what both have in common. The run folder gets `encoder/`, with the
+preprocessing inside, which `toolkit.load_encoder` opens.
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from toolkit.cards import fetch, load_card, write_model_card
+from toolkit.config import RunConfig, Section, main
+from toolkit.encoders.scan import ScanEncoder, ScanEncoderConfig
+from toolkit.errors import ConfigError
+from toolkit.objectives import build_objective, config_union
+from toolkit.objectives.simclr import SimCLRConfig
+from toolkit.scans import PatchBatches, Preprocessing, ViewConfig, read_registered, store_manifest
+from toolkit.splits import record_seen
+from toolkit.training import RunFolder, TrainingConfig, fit, set_num_threads
+
+
+class Pretraining(Section):
+    """What to learn from, and how."""
+
+    manifest: Path | None = None
+    """Your own scans: a manifest that `fewlabel init FOLDER` wrote. Relative to the working folder."""
+    cards: tuple[str, ...] = ()
+    """Or data cards whose scans share one space with an atlas; their test subjects are left out."""
+    preprocessing: Preprocessing = Preprocessing()
+    views: ViewConfig = ViewConfig()
+    encoder: ScanEncoderConfig = ScanEncoderConfig()
+    objective: config_union("scans") = SimCLRConfig()  # type: ignore[valid-type]
+    training: TrainingConfig = TrainingConfig()
+
+
+class Config(Pretraining, RunConfig):
+    """The recipe's configuration."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """Where the encoder is, and the batches, so that the views it learnt from can be looked at."""
+
+    encoder: ScanEncoder
+    folder: RunFolder
+    batches: PatchBatches
+
+
+def run(config: Config, *, report: object = None) -> Result:
+    """Trains, or goes on training, and saves the encoder."""
+    started = time.monotonic()
+    num_threads = set_num_threads(config.num_threads)
+    if bool(config.manifest) == bool(config.cards):
+        raise ConfigError("give either manifest (your own scans) or cards (registered ones)")
+    cards = [load_card(name) for name in config.cards]
+    folder = RunFolder(config.output, config, cards={card.name: card.digest for card in cards})
+    store = folder.path / "store"
+    if config.manifest:
+        volumes, subjects = store_manifest(config.manifest, config.preprocessing, store)
+    else:
+        registered = read_registered([(card, fetch(card)) for card in cards], config.preprocessing)
+        volumes = registered.store(store, config.preprocessing)
+        subjects = [scan.subject for scan in registered.of("pool", "pretraining")]
+    training = config.training
+    batches = PatchBatches(volumes, config.views, training.batch_size, config.seed, num_threads=num_threads)
+    encoder = ScanEncoder(config.encoder, config.preprocessing).untrained(config.seed)
+    objective = build_objective(config.objective, encoder, seed=config.seed)
+    fit(objective, batches, training, folder, config.seed, "scan pretraining")
+
+    encoder.save_pretrained(folder.path / "encoder")
+    record_seen(folder.path / "encoder", subjects)
+    write_model_card(
+        folder.path,
+        title="A scan encoder",
+        summary=f"A 3D residual network ({encoder.embed_dim} features), {config.objective.name}, {training.num_steps} steps "
+        f"of {training.batch_size} patches of {config.views.patch_size} voxels, from {len(set(subjects))} subjects.",
+        library="monai",
+        usage="embeddings = encoder.embed(patches)  # (N, 1, I, J, K) raw intensities, RAS, at encoder.spacing_mm",
+        cards=cards,
+        config=config,
+    )
+    folder.log_timing("scan pretraining, all", time.monotonic() - started)
+    return Result(encoder, folder, batches)
+
+
+if __name__ == "__main__":
+    main(run, Config)

@@ -1,0 +1,123 @@
+"""Pretrain a multilingual text encoder on unlabelled texts.
+
+    fewlabel run text_pretrain --config configs/text_pretrain/sentiment.yaml
+
+Texts are deduplicated and divided as their data cards say; the tokenizer is trained here and certified; token vectors
+start from the corpus's own co-occurrences; masked modelling goes on from there. The run folder gets `encoder/`, which
+`transformers.AutoModel`, `AutoTokenizer` and `toolkit.load_encoder` open.
+"""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from toolkit.cards import load_card, write_model_card
+from toolkit.config import RunConfig, Section, main
+from toolkit.encoders.text import PoolingConfig, TextEncoder, TextEncoderConfig
+from toolkit.errors import CheckpointError
+from toolkit.objectives import build_objective, config_union
+from toolkit.objectives.mlm import MLMConfig
+from toolkit.splits import record_seen
+from toolkit.text import (
+    DividedCorpora,
+    MaskedBatches,
+    MaskingConfig,
+    SpectralConfig,
+    TokenizerConfig,
+    TokenStore,
+    divide_corpora,
+    inverse_document_frequency,
+    load_tokenizer,
+    spectral_embeddings,
+    train_tokenizer,
+)
+from toolkit.training import RunFolder, TrainingConfig, fit, set_num_threads
+
+
+class Pretraining(Section):
+    """What to learn from, and how."""
+
+    cards: tuple[str, ...]
+    """Data cards of the texts; what a card holds out is left out here."""
+    languages: tuple[str, ...] = ()
+    """Only texts in these languages; all when empty."""
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    spectral: SpectralConfig = SpectralConfig()
+    encoder: TextEncoderConfig = TextEncoderConfig()
+    variants: dict[str, PoolingConfig] = {"last": PoolingConfig()}
+    """Ways to pool token vectors; the first is the encoder's own, a probe may choose among them by cross-validation."""
+    masking: MaskingConfig = MaskingConfig()
+    balance_temperature: float = 2.0
+    """Languages are drawn in proportion to their number of texts to the power of one over this; 1 as they are."""
+    objective: config_union("text") = MLMConfig()  # type: ignore[valid-type]
+    training: TrainingConfig = TrainingConfig()
+
+
+class Config(Pretraining, RunConfig):
+    """The recipe's configuration."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """Where the encoder is, and the texts, so that their test part can be tested on."""
+
+    encoder: TextEncoder
+    folder: RunFolder
+    corpora: DividedCorpora
+
+
+def run(config: Config, *, report: object = None) -> Result:
+    """Trains, or goes on training, and saves the encoder."""
+    started = time.monotonic()
+    set_num_threads(config.num_threads)
+    cards = [load_card(name) for name in config.cards]
+    folder = RunFolder(config.output, config, cards={card.name: card.digest for card in cards})
+    corpora = divide_corpora(cards, config.seed, folder.path / "corpora")
+    corpus = corpora.all_train.of_languages(config.languages)
+
+    try:
+        tokenizer = load_tokenizer(folder.path / "tokenizer")
+    except CheckpointError:
+        tokenizer = train_tokenizer(corpus.texts, config.tokenizer, folder.path / "tokenizer")
+    ids = tokenizer.encode(corpus.texts)
+    encoder = TextEncoder.from_scratch(
+        config.encoder,
+        tokenizer,
+        variants=config.variants,
+        token_weights=inverse_document_frequency(ids, len(tokenizer)),
+        spectral=spectral_embeddings(ids, corpus.languages, len(tokenizer), config.spectral, config.seed),
+        seed=config.seed,
+    )
+    store = TokenStore.build(corpus.texts, corpus.languages, tokenizer, config.encoder.max_length)
+    training = config.training
+    batches = MaskedBatches(
+        store,
+        tokenizer,
+        config.masking,
+        batch_size=training.batch_size,
+        seed=config.seed,
+        temperature=config.balance_temperature,
+    )
+    objective = build_objective(config.objective, encoder, seed=config.seed)
+    fit(objective, batches, training, folder, config.seed, "text pretraining")
+
+    encoder.save_pretrained(folder.path / "encoder")
+    record_seen(folder.path / "encoder", corpus.groups)
+    write_model_card(
+        folder.path,
+        title="A multilingual text encoder",
+        summary=f"{config.encoder.num_layers} layers of width {config.encoder.hidden_size}, {config.objective.name}, "
+        f"{training.num_steps} steps of {training.batch_size} texts, from {len(corpus):,} texts in "
+        f"{len(np.unique(corpus.languages))} languages.",
+        library="transformers",
+        usage='embeddings = encoder.embed(["a text", "ein Text"])  # float32 (N, encoder.embed_dim)',
+        cards=cards,
+        config=config,
+    )
+    folder.log_timing("text pretraining, all", time.monotonic() - started)
+    return Result(encoder, folder, corpora)
+
+
+if __name__ == "__main__":
+    main(run, Config)

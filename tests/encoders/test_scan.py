@@ -1,0 +1,163 @@
+"""The scan encoder: save and load, what is refused, and what `embed` normalises."""
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from toolkit import load_encoder
+from toolkit.encoders.scan import ScanEncoder, ScanEncoderConfig
+from toolkit.errors import CheckpointError, DataError
+from toolkit.scans import Preprocessing
+
+
+@pytest.fixture
+def encoder() -> ScanEncoder:
+    torch.manual_seed(0)
+    built = ScanEncoder(
+        ScanEncoderConfig(width=4, pooled_stages=(3, 4)), Preprocessing(intensity_percentiles=(2, 98))
+    )
+    with torch.no_grad():  # statistics of a trained network: a fresh one's are 0 and 1
+        built.train()
+        built(torch.rand(8, 1, 24, 24, 24))
+    return built.eval()
+
+
+@pytest.fixture
+def patches() -> np.ndarray:
+    return np.random.default_rng([1]).random((5, 1, 24, 24, 24)).astype(np.float32)
+
+
+def test_embeddings_are_the_pooled_features(encoder: ScanEncoder, patches: np.ndarray) -> None:
+    features = encoder(torch.from_numpy(patches))
+    assert [tuple(f.shape[1:]) for f in features] == [
+        (4, 12, 12, 12),
+        (8, 6, 6, 6),
+        (16, 3, 3, 3),
+        (32, 2, 2, 2),
+    ]
+    pooled = encoder.pooled(features).detach().numpy()
+    assert pooled.shape == (5, encoder.embed_dim) == (5, 48)
+    embedded = encoder.embed(patches, intensity=(0, 1), batch_size=2)
+    assert embedded.dtype == np.float32
+    np.testing.assert_allclose(embedded, pooled, atol=1e-5)
+
+
+def test_what_is_saved_comes_back(encoder: ScanEncoder, patches: np.ndarray, tmp_path: Path) -> None:
+    encoder.save_pretrained(tmp_path / "encoder")
+    loaded = load_encoder(tmp_path / "encoder")
+    assert isinstance(loaded, ScanEncoder)
+    assert loaded.preprocessing == encoder.preprocessing
+    assert loaded.spacing_mm == (2.0, 2.0, 2.0)
+    np.testing.assert_array_equal(loaded.embed(patches), encoder.embed(patches))
+
+
+def test_raw_units_do_not_matter_and_a_given_range_is_used(encoder: ScanEncoder, patches: np.ndarray) -> None:
+    own = encoder.embed(patches)
+    np.testing.assert_allclose(encoder.embed(patches * 800), own, atol=1e-4)
+    np.testing.assert_allclose(
+        encoder.embed(patches * 800, intensity=(0, 800)), encoder.embed(patches, intensity=(0, 1)), atol=1e-4
+    )
+    assert np.abs(encoder.embed(patches, intensity=(0, 3)) - own).max() > 1e-3
+
+
+def test_one_patch_does_not_change_another(encoder: ScanEncoder, patches: np.ndarray) -> None:
+    np.testing.assert_allclose(encoder.embed(patches)[2:3], encoder.embed(patches[2:3]), atol=1e-5)
+
+
+def test_embedding_leaves_training_mode_as_it_was(encoder: ScanEncoder, patches: np.ndarray) -> None:
+    before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
+    encoder.train().embed(patches)
+    assert encoder.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in encoder.state_dict().items())
+
+
+def test_scans_embed_from_their_paths(encoder: ScanEncoder, tmp_path: Path) -> None:
+    rng = np.random.default_rng([2])
+    paths = []
+    for number in range(2):
+        data = np.zeros((40, 40, 40), np.float32)
+        data[5:35, 5:35, 5:35] = rng.random((30, 30, 30)) * (number + 1) + 1
+        paths.append(tmp_path / f"{number}.nii.gz")
+        nib.save(nib.Nifti1Image(data, np.diag([2, 2, 2, 1])), paths[-1])
+    both = encoder.embed(paths)
+    assert both.shape == (2, 48)
+    np.testing.assert_allclose(encoder.embed([str(paths[1])])[0], both[1], atol=1e-5)
+    assert encoder.embed([]).shape == (0, 48)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        np.zeros((3, 24, 24, 24)),
+        np.zeros((3, 2, 24, 24, 24)),
+        np.zeros((3, 1, 24, 24, 4)),
+        np.full((1, 1, 24, 24, 24), np.nan),
+    ],
+)
+def test_bad_patches_are_refused(encoder: ScanEncoder, bad: np.ndarray) -> None:
+    with pytest.raises(DataError, match="patches"):
+        encoder.embed(bad)
+
+
+def test_a_constant_patch_embeds_to_something_finite(encoder: ScanEncoder) -> None:
+    assert np.isfinite(encoder.embed(np.full((1, 1, 24, 24, 24), 7.0))).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"), [("drop", "1 missing"), ("add", "1 unexpected"), ("shape", "1 of another shape")]
+)
+def test_weights_that_do_not_fit_are_named(
+    encoder: ScanEncoder, tmp_path: Path, change: str, message: str
+) -> None:
+    encoder.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    name = "network.conv1.weight"
+    if change == "drop":
+        del weights[name]
+    elif change == "add":
+        weights["network.extra"] = torch.zeros(1)
+    else:
+        weights[name] = torch.zeros(4, 1, 5, 5, 5)
+    save_file(weights, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match=message):
+        ScanEncoder.from_pretrained(tmp_path)
+    kept = ScanEncoder.from_pretrained(tmp_path, strict=False).state_dict()
+    assert torch.equal(
+        kept["network.layer4.0.conv1.weight"], encoder.state_dict()["network.layer4.0.conv1.weight"]
+    )
+
+
+def test_damaged_files_are_one_line(encoder: ScanEncoder, tmp_path: Path) -> None:
+    encoder.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["encoder"]["widht"] = config["encoder"].pop("width")
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=r"widht.*width"):
+        ScanEncoder.from_pretrained(tmp_path)
+    encoder.save_pretrained(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(CheckpointError, match="damaged"):
+        ScanEncoder.from_pretrained(tmp_path)
+
+
+def test_bfloat16_gradients_are_the_same_each_time_and_near_float32(
+    encoder: ScanEncoder, patches: np.ndarray
+) -> None:
+    def gradient(bf16: bool) -> torch.Tensor:
+        encoder.zero_grad()
+        poison = [torch.full((size,), float("nan")) for size in (1 << 12, 1 << 14, 1 << 16, 1 << 18)]
+        del poison  # memory that is read before it is written would hold these
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+            out = encoder.pooled(encoder(torch.from_numpy(patches)))
+        out.float().square().sum().backward()
+        return torch.cat([p.grad.flatten() for p in encoder.parameters()])
+
+    first, exact = gradient(True), gradient(False)
+    assert all(torch.equal(first, gradient(True)) for _ in range(3))
+    assert torch.nn.functional.cosine_similarity(first, exact, dim=0) > 0.99

@@ -1,0 +1,79 @@
+"""The manifest: what is found, under which pseudonym, and what is kept from other eyes."""
+
+import stat
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+
+from toolkit.errors import DataError
+from toolkit.scans import build_manifest, read_volume
+
+
+@pytest.fixture
+def scans(tmp_path: Path, write_series) -> Path:
+    folder = tmp_path / "scans"
+    image = nib.Nifti1Image(np.random.default_rng([0]).random((6, 7, 8)), np.diag([1, 1, 2, 1]))
+    for name in ("sub-01/ses-2/anat/sub-01_ses-2_T1w.nii.gz", "ward/patient.nii"):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nib.save(image, path)
+    write_series(folder / "dicom", [0.0, 3.0, 6.0], patient="Roe^Richard")
+    write_series(folder / "dicom", [0.0, 3.0, 6.0, 9.0], patient="Roe^Richard")
+    write_series(folder / "gap", [0.0, 3.0, 9.0, 12.0], patient="Poe^Edgar")
+    (folder / "broken.nii.gz").write_bytes(b"no scan")
+    (folder / "readme.txt").write_text("text")
+    return folder
+
+
+def test_every_readable_scan_has_a_row_that_can_be_read(scans: Path, tmp_path: Path) -> None:
+    manifest = build_manifest(scans, tmp_path / "private")
+    assert len(manifest) == 4
+    for row in manifest.itertuples():
+        assert "x".join(map(str, read_volume(row.path).shape)) == row.shape
+    bids = manifest[manifest.path.str.contains("sub-01")].iloc[0]
+    assert (bids.session, bids.sequence, bids.spacing_mm) == ("2", "T1w", "1x1x2")
+    dicom = manifest[manifest.modality == "MR"]
+    assert dicom.scanner.tolist() == ["Maker Model"] * 2
+    assert dicom.site.tolist() == ["Hospital"] * 2
+    assert dicom.subject.nunique() == 1  # two series, one person
+    assert manifest.content_hash.nunique() == 4
+    saved = pd.read_csv(tmp_path / "private" / "manifest.csv", keep_default_na=False)
+    assert saved.path.tolist() == manifest.path.tolist()
+
+
+def test_refused_scans_are_listed_with_the_reason(scans: Path, tmp_path: Path) -> None:
+    build_manifest(scans, tmp_path / "private")
+    refusals = pd.read_csv(tmp_path / "private" / "refusals.csv")
+    reasons = dict(zip(refusals.path.map(lambda p: Path(p).name), refusals.reason, strict=True))
+    assert "damaged" in reasons["broken.nii.gz"]
+    assert "irregular slice spacing" in reasons["gap"]
+
+
+def test_pseudonyms_are_stable_and_names_stay_in_the_crosswalk(scans: Path, tmp_path: Path) -> None:
+    private = tmp_path / "private"
+    first, second = (build_manifest(scans, private) for _ in range(2))
+    assert first.subject.tolist() == second.subject.tolist()
+    shown = first.drop(columns="path").to_csv()
+    assert "Roe" not in shown
+    assert "1.2.3" not in shown
+    crosswalk = pd.read_csv(private / "crosswalk.csv").set_index("person").subject
+    assert crosswalk["Roe^Richard"] == first[first.modality == "MR"].subject.iloc[0]
+    elsewhere = build_manifest(scans, tmp_path / "other")
+    assert set(elsewhere.subject).isdisjoint(first.subject)  # another key
+
+
+def test_the_folder_is_private(scans: Path, tmp_path: Path) -> None:
+    build_manifest(scans, tmp_path / "private")
+    assert stat.S_IMODE((tmp_path / "private").stat().st_mode) == 0o700
+    assert stat.S_IMODE((tmp_path / "private" / "key").stat().st_mode) == 0o600
+
+
+def test_a_folder_without_scans_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no readable scan"):
+        build_manifest(tmp_path / "empty", tmp_path / "private")
+    with pytest.raises(DataError, match="no such folder"):
+        build_manifest(tmp_path / "gone", tmp_path / "private")

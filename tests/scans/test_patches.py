@@ -1,0 +1,39 @@
+"""Where patches come from."""
+
+import numpy as np
+import pytest
+
+from toolkit.errors import DataError
+from toolkit.scans import balanced_centres, sliding_patches, world_positions
+
+
+def test_centres_are_balanced_and_lie_in_their_class() -> None:
+    classes = np.random.default_rng([0]).integers(-1, 3, (20, 20, 20))
+    centres, labels = balanced_centres(classes, 3, 50, seed=4)
+    assert np.bincount(labels).tolist() == [50, 50, 50]
+    np.testing.assert_array_equal(classes[tuple(centres.T)], labels)
+    assert len(np.unique(centres, axis=0)) == 150
+    np.testing.assert_array_equal(centres, balanced_centres(classes, 3, 50, seed=4)[0])
+    assert not np.array_equal(centres, balanced_centres(classes, 3, 50, seed=5)[0])
+
+
+def test_too_small_a_class_is_named() -> None:
+    classes = np.full((4, 4, 4), -1)
+    classes[0, 0, 0] = 0
+    with pytest.raises(DataError, match="class 0 has 1 voxels where 2"):
+        balanced_centres(classes, 1, 2, seed=0)
+
+
+def test_sliding_patches_cover_the_foreground_only(textured: np.ndarray) -> None:
+    array = textured.copy()
+    array[:, 20:] = 0
+    patches = sliding_patches(array, 8, 4)
+    assert patches.shape == (5 * 11 * 12, 1, 8, 8, 8)
+    assert (patches[:, 0, 4, 4, 4] > 0).all()
+    assert sliding_patches(np.zeros_like(array), 8, 4).shape == (1, 1, 8, 8, 8)
+
+
+def test_positions_are_world_millimetres() -> None:
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    affine[:3, 3] = [-90, -126, -72]
+    np.testing.assert_array_equal(world_positions(affine, np.array([[45, 63, 36]])), [[0, 0, 0]])

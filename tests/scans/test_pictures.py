@@ -1,0 +1,41 @@
+"""Pictures are PNGs in which the atlas is where it should be."""
+
+import io
+
+import numpy as np
+from matplotlib import image
+
+from toolkit.scans import class_colours, overlay_png, views_png
+
+
+def decoded(png: bytes) -> np.ndarray:
+    assert png.startswith(b"\x89PNG")
+    return (image.imread(io.BytesIO(png))[..., :3] * 255).round()
+
+
+def test_the_overlay_colours_only_voxels_of_a_class() -> None:
+    array = np.full((10, 12, 14), 0.5, np.float32)
+    classes = np.full(array.shape, -1)
+    classes[:, :, 10:] = 1  # the superior part
+    picture = decoded(overlay_png(array, classes, pixels_per_voxel=1))
+    coloured = np.ptp(picture, axis=2) > 20
+    sagittal = coloured[:, 14:26]  # the second panel: 12 wide after a gap of 2
+    assert sagittal[:4].all()  # superior is up
+    assert not sagittal[4:].any()
+    assert not coloured[:, :12].any()
+
+
+def test_left_is_left() -> None:
+    array = np.zeros((10, 12, 14), np.float32)
+    array[:3] = 1  # RAS: low i is the person's left
+    axial = decoded(overlay_png(array, pixels_per_voxel=1))[1:13, -12:-2]
+    assert axial[:, :3].min() == 255
+    assert axial[:, 3:].max() == 0
+
+
+def test_views_stand_in_columns() -> None:
+    patches = [[np.full((1, 8, 8, 8), value, np.float32) for value in (0.2, 0.9)] for _ in range(3)]
+    picture = decoded(views_png(patches, pixels_per_voxel=2))
+    assert picture.shape == (2 * 2 * (8 + 2), 3 * 2 * (8 + 2), 3)
+    assert picture[4, 4, 0] == 51
+    assert len(set(class_colours(7))) == 7

@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+
+from toolkit.near_duplicates import canonical, clusters, near_any
+
+SENTENCE = "The hotel was clean, quiet and close to the station, and we would stay there again."
+
+
+def test_canonical_ignores_case_width_punctuation_and_spacing() -> None:
+    assert canonical("  Ｈello,\u3000WORLD!!! _x_ ") == "hello world x"
+    assert canonical("?!…") == ""
+
+
+def test_exact_repeats_share_the_first_index() -> None:
+    assert clusters(["a b", "c", "A  b!", "c"], threshold=1).tolist() == [0, 1, 0, 1]
+
+
+def test_near_repeats_join_and_others_do_not() -> None:
+    texts = [
+        "Something else altogether, which shares nothing.",
+        SENTENCE,
+        SENTENCE.replace("again", "again soon"),
+        "hotel",
+    ]
+    assert clusters(texts).tolist() == [0, 1, 1, 3]
+    assert clusters(texts, threshold=1).tolist() == [0, 1, 2, 3]
+
+
+def test_clusters_are_transitive() -> None:
+    chain = [SENTENCE + " " + "x" * k for k in (1, 9, 17, 25)]
+    assert clusters(chain, threshold=0.8).tolist() == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.8])
+def test_agrees_with_all_pairs(threshold: float) -> None:
+    rng = np.random.default_rng([0])
+    words = "good bad hotel room film very not book cheap dirty clean again never always story".split()
+    texts = [" ".join(rng.choice(words, 8)) for _ in range(60)]
+    texts += [text.replace("good", "great") for text in texts[:30]]
+
+    def shingles(text: str) -> set[str]:
+        return {text[i : i + 5] for i in range(len(text) - 4)}
+
+    near = {
+        (i, j)
+        for i in range(len(texts))
+        for j in range(i)
+        if len(shingles(texts[i]) & shingles(texts[j])) / len(shingles(texts[i]) | shingles(texts[j]))
+        >= threshold
+    }
+    ours = clusters(texts, threshold=threshold)
+    linked = sum(ours[i] == ours[j] for i, j in near)
+    assert linked >= 0.9 * len(near)  # MinHash may miss a few at the threshold itself
+    parents = list(range(len(texts)))
+    for i, j in sorted(near):  # and joins nothing that is not linked through near pairs
+        old, new = parents[i], parents[j]
+        parents = [new if p == old else p for p in parents]
+    assert all(parents[i] == parents[c] for i, c in enumerate(ours))
+
+
+def test_held_out_texts_are_found() -> None:
+    assert near_any([SENTENCE.upper(), "other words"], [SENTENCE]).tolist() == [True, False]
+
+
+def test_no_texts() -> None:
+    assert clusters([]).tolist() == []

@@ -1,0 +1,76 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from toolkit.errors import DataError
+from toolkit.text.batches import MaskedBatches, TextSampler, TokenStore
+from toolkit.text.masking import MaskingConfig
+from toolkit.text.tokenizer import BOS, EOS, PAD, TextTokenizer
+
+
+@pytest.fixture
+def store(tokenizer: TextTokenizer, sample_texts: list[str], sample_languages: list[str]) -> TokenStore:
+    return TokenStore.build(sample_texts, sample_languages, tokenizer, max_length=64)
+
+
+def test_long_texts_are_cut_and_no_token_is_lost(tokenizer: TextTokenizer, sample_texts: list[str]) -> None:
+    long = " ".join(sample_texts)
+    store = TokenStore.build([long, sample_texts[0]], ["en", "en"], tokenizer, max_length=16)
+    assert store.lengths.max() == 14
+    assert store.tokens.tolist() == sum(tokenizer.encode([long, sample_texts[0]]), [])
+    rows = store.padded(np.arange(len(store)))
+    assert rows[rows > EOS].tolist() == store.tokens.tolist()
+    assert (rows[:, 0] == BOS).all() and ((rows == EOS).sum(axis=1) == 1).all()
+
+
+def test_an_empty_corpus(tokenizer: TextTokenizer) -> None:
+    with pytest.raises(DataError, match="the corpus is empty"):
+        TokenStore.build([""], ["en"], tokenizer, max_length=16)
+
+
+def test_no_text_is_left_out(store: TokenStore) -> None:
+    sampler = TextSampler(store, batch_size=8, seed=0, temperature=1)
+    seen = np.concatenate([sampler.rows(step) for step in range(sampler.batches_a_round)])
+    assert sorted(seen) == list(range(len(store)))
+
+
+def test_batches_are_a_function_of_seed_and_step(store: TokenStore, tokenizer: TextTokenizer) -> None:
+    def batches(seed: int) -> MaskedBatches:
+        return MaskedBatches(store, tokenizer, MaskingConfig(), batch_size=8, seed=seed, temperature=2)
+
+    forwards, backwards = batches(0), batches(0)
+    steps = [0, 3, 14, 40, 41, 100]
+    first = [forwards.batch(step) for step in steps]
+    second = [backwards.batch(step) for step in reversed(steps)][::-1]
+    for one, other in zip(first, second, strict=True):
+        assert all(torch.equal(one[key], other[key]) for key in one)
+    assert any(not torch.equal(one["clean_ids"], batches(1).batch(step)["clean_ids"]) for one, step in zip(first, steps, strict=True))
+
+
+def test_a_batch_fits_together(store: TokenStore, tokenizer: TextTokenizer) -> None:
+    batch = MaskedBatches(store, tokenizer, MaskingConfig(), batch_size=8, seed=0, temperature=2).batch(5)
+    assert batch["input_ids"].shape == batch["attention_mask"].shape == batch["clean_ids"].shape
+    assert torch.equal(batch["clean_ids"].flatten()[batch["positions"]], batch["targets"])
+    assert torch.equal(batch["attention_mask"] == 0, batch["clean_ids"] == PAD)
+
+
+def test_languages_are_drawn_by_temperature(store: TokenStore) -> None:
+    few = np.r_[np.flatnonzero(store.languages == "en"), np.flatnonzero(store.languages == "sl")[:4]]
+    lengths = store.lengths[few]
+    tokens = np.concatenate([store.tokens[store.offsets[i] : store.offsets[i + 1]] for i in few])
+    small = TokenStore(tokens, np.r_[0, np.cumsum(lengths)], store.languages[few])
+    for temperature, share in ((1, 4 / 32), (2, 2 / (2 + 28**0.5)), (1e6, 0.5)):
+        sampler = TextSampler(small, batch_size=8, seed=0, temperature=temperature)
+        steps = range(10 * sampler.batches_a_round)
+        drawn = np.concatenate([sampler.rows(step) for step in steps])
+        assert np.mean(small.languages[drawn] == "sl") == pytest.approx(share, abs=0.02)
+        counts = Counter(drawn[small.languages[drawn] == "sl"].tolist())
+        assert max(counts.values()) - min(counts.values()) <= 1  # all texts of a language alike
+
+
+def test_texts_of_a_batch_are_of_like_length(store: TokenStore) -> None:
+    sampler = TextSampler(store, batch_size=8, seed=0, temperature=1)
+    spreads = [np.ptp(store.lengths[sampler.rows(step)]) for step in range(sampler.batches_a_round)]
+    assert np.mean(spreads) < np.ptp(store.lengths) / 3

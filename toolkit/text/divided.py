@@ -1,0 +1,132 @@
+"""The texts of several data cards, divided once into what may be trained on and what is only tested on."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from toolkit.cards import DataCard, Split, fetch
+from toolkit.console import log, track
+from toolkit.errors import DataError
+from toolkit.near_duplicates import near_any
+from toolkit.splits import holdout
+from toolkit.text.corpus import Corpus, concatenate
+from toolkit.text.readers import read_corpus
+
+
+@dataclass(frozen=True, eq=False)
+class DividedCorpora:
+    """Training and test texts by the name of their card.
+
+    Attributes:
+        train: What may be trained on: no group of a test, and no near-duplicate of a test text from any card.
+        test: Held-out texts, balanced by class; only cards that hold some out have an entry.
+    """
+
+    train: dict[str, Corpus]
+    test: dict[str, Corpus]
+
+    @property
+    def all_train(self) -> Corpus:
+        """Every text that may be trained on; labels are taken off, they mean another thing in each card."""
+        parts = [Corpus(corpus.frame.assign(label=-1), (), corpus.counts) for corpus in self.train.values()]
+        return concatenate(parts).renumbered()
+
+    def train_texts(self, language: str) -> list[str]:
+        """The training texts of one language, of all cards."""
+        return [text for corpus in self.train.values() for text in corpus.frame.text[corpus.languages == language]]
+
+
+def divide_corpora(cards: Sequence[DataCard], seed: int, cache: Path) -> DividedCorpora:
+    """Fetches, reads, deduplicates and divides the texts of `cards` by their own split rules.
+
+    Args:
+        cards: Data cards of texts.
+        seed: Of the division; the same cards and seed always give the same one.
+        cache: A folder that keeps the result, so that it is read once.
+
+    Raises:
+        DataError: A corpus is empty.
+    """
+    key = hashlib.sha256(repr([(card.name, card.digest) for card in cards] + [seed]).encode()).hexdigest()[:16]
+    folder = cache / key
+    if not (folder / "counts.json").is_file():
+        train, test = {}, {}
+        for card in track(cards, "reading corpora"):
+            corpus = read_corpus(card, fetch(card))
+            log.info("%s: %s", card.name, ", ".join(f"{count:,} {what}" for what, count in corpus.counts.items()))
+            train[card.name], held_out = hold_out(corpus, card.split, seed)
+            if held_out is not None:
+                test[card.name] = held_out
+        train = {name: _without_tests(corpus, name, test) for name, corpus in train.items()}
+        _write(DividedCorpora(train, test), folder)
+    return _read(folder)
+
+
+def hold_out(corpus: Corpus, split: Split, seed: int) -> tuple[Corpus, Corpus | None]:
+    """Divides a corpus into training texts and a test that is balanced by class.
+
+    Args:
+        corpus: Deduplicated texts.
+        split: The card's rule: the share held out, the columns whose proportions the test keeps.
+        seed: Of the draw.
+
+    Returns:
+        Both, no group in both; no test where the card holds nothing out or nothing has a label.
+    """
+    if split.test_share is None or not (corpus.labels >= 0).any():
+        return corpus, None
+    columns = [column for column in split.stratify if column != "label"]  # the test is balanced by label anyway
+    strata = list(corpus.frame[columns].itertuples(index=False, name=None)) if columns else None
+    train, test = holdout(corpus.labels, corpus.groups, strata, share=split.test_share, seed=seed)
+    return corpus.take(train), corpus.take(test)
+
+
+def _without_tests(corpus: Corpus, name: str, test: dict[str, Corpus]) -> Corpus:
+    """Takes out near-duplicates of other cards' tests in their language; a card's own were dropped on reading."""
+    kept = np.ones(len(corpus), dtype=bool)
+    for other, held_out in test.items():
+        for language in set(held_out.languages) & set(corpus.languages) if other != name else ():
+            rows = np.flatnonzero(corpus.languages == language)
+            tests = held_out.of_language(language).texts
+            kept[rows] &= ~near_any([corpus.texts[row] for row in rows], tests)
+    return corpus.take(kept)
+
+
+def _write(divided: DividedCorpora, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    facts = {}
+    for part, corpora in (("train", divided.train), ("test", divided.test)):
+        for name, corpus in corpora.items():
+            corpus.frame.to_parquet(folder / f"{part}-{name}.parquet")
+            facts[f"{part}-{name}"] = {"counts": corpus.counts, "class_names": corpus.class_names}
+    # Written last: its presence says that all else is there.
+    temporary = folder / "counts.json.partial"
+    temporary.write_text(json.dumps(facts, indent=2, default=_plain), encoding="utf-8")
+    temporary.replace(folder / "counts.json")
+
+
+def _read(folder: Path) -> DividedCorpora:
+    try:
+        facts = json.loads((folder / "counts.json").read_text(encoding="utf-8"))
+        corpora = {
+            name: Corpus(pd.read_parquet(folder / f"{name}.parquet"), tuple(fact["class_names"]), fact["counts"])
+            for name, fact in facts.items()
+        }
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{folder}: damaged ({' '.join(str(error).split())}); delete it and run again") from None
+    parts = {"train": {}, "test": {}}
+    for name, corpus in corpora.items():
+        part, _, card = name.partition("-")
+        parts[part][card] = corpus
+    return DividedCorpora(**parts)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, np.integer):
+        return int(value)
+    raise TypeError(f"{type(value)} is not JSON")
