@@ -85,7 +85,7 @@ def run(config: Config, *, report: object = None) -> Result:
     # A fresh process for each worker: threads of this one would not survive a fork.
     with ProcessPoolExecutor(num_threads, mp_context=multiprocessing.get_context("spawn")) as executor:
         run_study(tasks, methods, config.study, folder.path, executor)
-    folder.log_timing("label-efficiency study, all", time.monotonic() - started)
+    folder.log_timing(f"label-efficiency study: {tasks[0].leg}", time.monotonic() - started)
     tables = [pd.read_csv(folder.path / f"{name}.csv") for name in ("results", "summary", "comparisons")]
     write_report(folder.path / "report.html", Report("Label efficiency", *tables))
     return Result(encoder, tasks, folder, registered)

@@ -82,7 +82,7 @@ def run(config: Config, *, report: object = None) -> Result:
         cards=cards,
         config=config,
     )
-    folder.log_timing("scan pretraining, all", time.monotonic() - started)
+    folder.log_timing("scan pretraining", time.monotonic() - started)
     return Result(encoder, folder, batches)
 
 

@@ -115,7 +115,7 @@ def run(config: Config, *, report: object = None) -> Result:
         cards=cards,
         config=config,
     )
-    folder.log_timing("text pretraining, all", time.monotonic() - started)
+    folder.log_timing("text pretraining", time.monotonic() - started)
     return Result(encoder, folder, corpora)
 
 

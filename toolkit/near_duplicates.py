@@ -22,19 +22,21 @@ def canonical(text: str) -> str:
 def clusters(texts: Sequence[str], *, threshold: float = 0.8) -> np.ndarray:
     """Groups near-duplicates; linked texts share a cluster even if they are linked only through others.
 
-    Candidates come from MinHash with locality-sensitive hashing, and each is checked by its exact Jaccard index, so
-    that chance collisions join nothing. About 8 s for 40,000 sentences on one core.
+    Candidates come from MinHash with locality-sensitive hashing, and each is checked by its exact Jaccard
+    index, so that chance collisions join nothing. About 8 s for 40,000 sentences on one core.
 
     Args:
         texts: N texts.
-        threshold: Share of common shingles of 5 characters, of all that either has, from which two texts are near;
-            1 joins exact repeats only.
+        threshold: Share of common shingles of 5 characters, of all that either has, from which two texts are
+            near; 1 joins exact repeats only.
 
     Returns:
         (N,) index of the first text of each one's cluster.
     """
     first_with: dict[str, int] = {}
-    parent = np.array([first_with.setdefault(canonical(text), index) for index, text in enumerate(texts)], dtype=int)
+    parent = np.array(
+        [first_with.setdefault(canonical(text), index) for index, text in enumerate(texts)], dtype=int
+    )
     if threshold >= 1 or len(first_with) < 2:
         return parent
     shingles = {index: _shingles(text) for text, index in first_with.items()}

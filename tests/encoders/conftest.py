@@ -1,13 +1,15 @@
 """A small tokenizer for text encoders."""
 
-from pathlib import Path
-
 import pytest
 
 from toolkit.text import TokenizerConfig, train_tokenizer
 from toolkit.text.tokenizer import TextTokenizer
 
-TEXTS = [f"{start} {end}" for start in ("the film", "this book", "那本书", "ta film", "hotel ini") for end in ("is good.", "很好！", "je dober", "buruk sekali", "was not bad, really")]
+TEXTS = [
+    f"{start} {end}"
+    for start in ("the film", "this book", "那本书", "ta film", "hotel ini")
+    for end in ("is good.", "很好！", "je dober", "buruk sekali", "was not bad, really")
+]
 
 
 @pytest.fixture(scope="session")

@@ -22,11 +22,15 @@ VARIANTS = {
 def encoder_of(tokenizer: TextTokenizer, architecture: str = "bert") -> TextEncoder:
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
-    config = TextEncoderConfig(architecture=architecture, num_layers=2, hidden_size=16, num_heads=2, max_length=24)
+    config = TextEncoderConfig(
+        architecture=architecture, num_layers=2, hidden_size=16, num_heads=2, max_length=24
+    )
     spectral = rng.normal(size=(len(tokenizer), 6)).astype(np.float32)
     spectral[:5] = 0
     weights = rng.random(len(tokenizer)).astype(np.float32)
-    return TextEncoder.from_scratch(config, tokenizer, variants=VARIANTS, token_weights=weights, spectral=spectral).eval()
+    return TextEncoder.from_scratch(
+        config, tokenizer, variants=VARIANTS, token_weights=weights, spectral=spectral
+    ).eval()
 
 
 @pytest.fixture(params=["bert", "xlm-roberta"])
@@ -34,7 +38,9 @@ def encoder(request: pytest.FixtureRequest, tokenizer: TextTokenizer) -> TextEnc
     return encoder_of(tokenizer, request.param)
 
 
-def test_embedding_is_float32_in_order_and_independent_of_batches(encoder: TextEncoder, texts: list[str]) -> None:
+def test_embedding_is_float32_in_order_and_independent_of_batches(
+    encoder: TextEncoder, texts: list[str]
+) -> None:
     together = encoder.embed(texts)
     assert together.dtype == np.float32 and together.shape == (25, encoder.embed_dim) == (25, 16 + 16 + 6)
     alone = np.concatenate([encoder.embed([text], batch_size=1) for text in texts])
@@ -107,7 +113,9 @@ def test_embedding_leaves_the_mode_as_it_was(tokenizer: TextTokenizer, texts: li
     assert encoder.training
 
 
-@pytest.mark.parametrize("name", ["pooling.safetensors", "model.safetensors", "config.json", "tokenizer.json"])
+@pytest.mark.parametrize(
+    "name", ["pooling.safetensors", "model.safetensors", "config.json", "tokenizer.json"]
+)
 def test_a_missing_or_broken_file_is_refused(tokenizer: TextTokenizer, tmp_path: Path, name: str) -> None:
     encoder_of(tokenizer).save_pretrained(tmp_path)
     (tmp_path / name).write_bytes(b"{broken")

@@ -81,21 +81,21 @@ class Informed:
 
 
 class TinyEncoder(nn.Module):
-    """One convolution for patches; it stands for both legs by counting letters of texts."""
+    """One convolution for patches of 12^3, and counts of letters for texts: it stands for both legs."""
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
-        self.embed_dim = 8
+        self.embed_dim = 16
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.convolution = nn.Conv3d(1, 8, 4, stride=2)
-            self.letters = nn.Linear(26, 8)
+            self.convolution = nn.Conv3d(1, 2, 6, stride=6)
+            self.letters = nn.Linear(26, 16)
             self.dropout = nn.Dropout(0.1)
 
     def forward(self, batch: Tensor) -> Tensor:
         if batch.ndim == 2:
             return self.letters(batch)
-        return self.dropout(self.convolution(batch).relu().amax(dim=(2, 3, 4)) + batch.mean())
+        return self.dropout(self.convolution(batch).flatten(1))
 
     def pooled(self, features: Tensor) -> Tensor:
         return features

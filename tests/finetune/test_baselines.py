@@ -65,7 +65,7 @@ def test_a_frozen_encoder_stays_as_it_is(task: Task) -> None:
     before = weights_digest(encoder)
     variants = FrozenEncoder(encoder, "simclr").features(task)
     assert list(variants) == ["", "standardised"]
-    assert variants[""][0].shape == (len(task.pool), 8) and weights_digest(encoder) == before
+    assert variants[""][0].shape == (len(task.pool), 16) and weights_digest(encoder) == before
     random = random_encoder(encoder, seed=5)
     assert (random.name, random.pretraining) == ("random", "none")
     assert random.fingerprint() == random_encoder(encoder, seed=5).fingerprint() != before

@@ -2,8 +2,42 @@
 
 from functools import lru_cache
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from torch import nn
+
+from toolkit.encoders.scan import ScanEncoder, ScanEncoderConfig
+from toolkit.encoders.text import TextEncoder, TextEncoderConfig
+from toolkit.scans import Preprocessing
+from toolkit.text import MaskedBatches, MaskingConfig, TokenizerConfig, TokenStore, train_tokenizer
+from toolkit.text.tokenizer import TextTokenizer
+
+WORDS = "the cat sat on a warm mat while seven grey birds sang old songs in the tall green tree".split()
+TEXTS = [" ".join(WORDS[start : start + 3 + start % 5] + WORDS[: start % 4]) for start in range(len(WORDS) - 3)] * 3
+
+
+@lru_cache(maxsize=1)
+def tokenizer() -> TextTokenizer:
+    with TemporaryDirectory() as folder:
+        return train_tokenizer(TEXTS, TokenizerConfig(vocab_size=400), Path(folder))
+
+
+def example_encoder(modality: str) -> nn.Module:
+    """An untrained encoder, the same each time."""
+    if modality == "scans":
+        return ScanEncoder(ScanEncoderConfig(width=4), Preprocessing()).untrained(0)
+    config = TextEncoderConfig(num_layers=1, hidden_size=16, num_heads=2, dropout=0.0)
+    return TextEncoder.from_scratch(config, tokenizer(), seed=0)
+
+
+def example_batch(modality: str, size: int = 8) -> Any:
+    """A batch of `size` samples, the same each time."""
+    if modality == "scans":
+        generator = torch.Generator().manual_seed(2)
+        view0 = torch.rand(size, 1, 24, 24, 24, generator=generator)
+        return {"view0": view0, "view1": view0 + 0.1 * torch.rand(view0.shape, generator=generator)}
+    store = TokenStore.build(TEXTS, ["en"] * len(TEXTS), tokenizer(), 32)
+    batches = MaskedBatches(store, tokenizer(), MaskingConfig(share=0.3), batch_size=size, seed=0, temperature=1.0)
+    return batches.batch(0)

@@ -9,7 +9,7 @@ import torch
 from toolkit.objectives import OBJECTIVES, build_objective
 from toolkit.training import Step
 
-from .examples import example_batch, example_encoder
+from tests.objectives.examples import example_batch, example_encoder
 
 
 def make(name: str) -> Any:

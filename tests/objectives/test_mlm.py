@@ -20,7 +20,9 @@ def test_loss_and_gradients_equal_the_formula_in_float64() -> None:
     loss = mlm_loss(*tensors, torch.tensor(targets))
     loss.backward()
     assert loss.item() == pytest.approx(expected, rel=1e-5)
-    for tensor, gradient in zip(tensors, (residual @ embeddings, residual.T @ hidden, residual.sum(axis=0)), strict=True):
+    for tensor, gradient in zip(
+        tensors, (residual @ embeddings, residual.T @ hidden, residual.sum(axis=0)), strict=True
+    ):
         np.testing.assert_allclose(tensor.grad, gradient, rtol=1e-4, atol=1e-6)
 
 

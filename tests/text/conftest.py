@@ -1,7 +1,5 @@
 """A small corpus in four languages and its tokenizer."""
 
-from pathlib import Path
-
 import pytest
 
 from toolkit.text import TokenizerConfig, train_tokenizer
@@ -13,13 +11,30 @@ SAMPLES = {
     "id": ["Pelayanan {} ini sangat memuaskan sekali", "Jaringan {} hari ini lambat banget, kecewa..."],
     "sl": ["Vlada naj se raje ukvarja z {}, ne s tem.", "Odlična {}, čestitke vsem igralcem!"],
 }
-NOUNS = ("film", "book", "phone", "hotel", "radio", "story", "city", "game", "song", "train", "kamera", "酒店", "书", "služba")
+NOUNS = (
+    "film",
+    "book",
+    "phone",
+    "hotel",
+    "radio",
+    "story",
+    "city",
+    "game",
+    "song",
+    "train",
+    "kamera",
+    "酒店",
+    "书",
+    "služba",
+)
 
 
 @pytest.fixture(scope="session")
 def sample_texts() -> list[str]:
     """112 short texts, four languages in turn."""
-    return [text.format(noun) for noun in NOUNS for texts in zip(*SAMPLES.values(), strict=True) for text in texts]
+    return [
+        text.format(noun) for noun in NOUNS for texts in zip(*SAMPLES.values(), strict=True) for text in texts
+    ]
 
 
 @pytest.fixture(scope="session")
@@ -31,4 +46,6 @@ def sample_languages() -> list[str]:
 @pytest.fixture(scope="session")
 def tokenizer(sample_texts: list[str], tmp_path_factory: pytest.TempPathFactory) -> TextTokenizer:
     """A certified tokenizer of the sample."""
-    return train_tokenizer(sample_texts, TokenizerConfig(vocab_size=700), tmp_path_factory.mktemp("tokenizer"))
+    return train_tokenizer(
+        sample_texts, TokenizerConfig(vocab_size=700), tmp_path_factory.mktemp("tokenizer")
+    )

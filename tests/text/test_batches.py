@@ -1,4 +1,5 @@
 from collections import Counter
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ def test_long_texts_are_cut_and_no_token_is_lost(tokenizer: TextTokenizer, sampl
     long = " ".join(sample_texts)
     store = TokenStore.build([long, sample_texts[0]], ["en", "en"], tokenizer, max_length=16)
     assert store.lengths.max() == 14
-    assert store.tokens.tolist() == sum(tokenizer.encode([long, sample_texts[0]]), [])
+    assert store.tokens.tolist() == list(chain.from_iterable(tokenizer.encode([long, sample_texts[0]])))
     rows = store.padded(np.arange(len(store)))
     assert rows[rows > EOS].tolist() == store.tokens.tolist()
     assert (rows[:, 0] == BOS).all() and ((rows == EOS).sum(axis=1) == 1).all()
@@ -46,7 +47,10 @@ def test_batches_are_a_function_of_seed_and_step(store: TokenStore, tokenizer: T
     second = [backwards.batch(step) for step in reversed(steps)][::-1]
     for one, other in zip(first, second, strict=True):
         assert all(torch.equal(one[key], other[key]) for key in one)
-    assert any(not torch.equal(one["clean_ids"], batches(1).batch(step)["clean_ids"]) for one, step in zip(first, steps, strict=True))
+    assert any(
+        not torch.equal(one["clean_ids"], batches(1).batch(step)["clean_ids"])
+        for one, step in zip(first, steps, strict=True)
+    )
 
 
 def test_a_batch_fits_together(store: TokenStore, tokenizer: TextTokenizer) -> None:

@@ -9,17 +9,31 @@ LONG = "The hotel was clean, quiet and close to the station, and we would stay t
 
 def rows(*entries: tuple[str, str, int]) -> pd.DataFrame:
     return pd.DataFrame(
-        [{"text": t, "language": l, "source": "s", "label": y, "group": ""} for t, l, y in entries]
+        [{"text": t, "language": lang, "source": "s", "label": y, "group": ""} for t, lang, y in entries]
     )
 
 
 def test_repeats_are_dropped_and_counted() -> None:
     corpus = build_corpus(
-        rows(("Good.", "en", 1), ("good!", "en", 1), ("bad", "en", 0), (LONG, "en", 1), (LONG + "!! X", "en", 1), ("…", "en", 0)),
+        rows(
+            ("Good.", "en", 1),
+            ("good!", "en", 1),
+            ("bad", "en", 0),
+            (LONG, "en", 1),
+            (LONG + "!! X", "en", 1),
+            ("…", "en", 0),
+        ),
         origin="card",
     )
     assert corpus.texts == ["Good.", "bad", LONG]
-    assert corpus.counts == {"read": 6, "empty": 1, "contradicting": 0, "repeated": 2, "kept": 3, "labelled": 3}
+    assert corpus.counts == {
+        "read": 6,
+        "empty": 1,
+        "contradicting": 0,
+        "repeated": 2,
+        "kept": 3,
+        "labelled": 3,
+    }
 
 
 def test_contradicting_labels_drop_all_repeats() -> None:

@@ -32,11 +32,11 @@ def test_positive_pmi_against_its_formula() -> None:
 
 
 def test_pieces_of_like_texts_point_the_same_way() -> None:
-    vectors = spectral_embeddings(IDS, ['en'] * 6, 10, SpectralConfig(dim=3), seed=0)
+    vectors = spectral_embeddings(IDS, ["en"] * 6, 10, SpectralConfig(dim=3), seed=0)
     unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
     assert unit[5] @ unit[6] > 0.9 > 0.5 > unit[5] @ unit[7]
     assert not vectors[:5].any()  # special tokens are in no text
-    assert np.array_equal(vectors, spectral_embeddings(IDS, ['en'] * 6, 10, SpectralConfig(dim=3), seed=0))
+    assert np.array_equal(vectors, spectral_embeddings(IDS, ["en"] * 6, 10, SpectralConfig(dim=3), seed=0))
 
 
 def test_inverse_document_frequency() -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Self
 
@@ -86,13 +87,13 @@ class ScanEncoder(nn.Module):
         net = self.network
         x = net.act(net.bn1(net.conv1(patches_BCIJK)))
         features = []
-        for stage in (net.layer1, net.layer2, net.layer3):
-            x = stage(x)
+        for stage in (net.layer1, net.layer2, net.layer3, net.layer4):
+            # oneDNN's bfloat16 weight gradient of a 3^3 kernel over 2^3 voxels reads memory that nobody wrote
+            # (torch 2.13, CPU). Stages that come down to so few voxels run in float32, which costs nothing.
+            small = min(x.shape[2:]) <= 4
+            with torch.autocast(x.device.type, enabled=False) if small else nullcontext():
+                x = stage(x.float() if small else x)
             features.append(x)
-        # oneDNN's bfloat16 weight gradient of a 3^3 kernel over 2^3 voxels reads memory that nobody wrote
-        # (torch 2.13, CPU), which is what stage 4 of a 24^3 patch would ask for. In float32 it is right.
-        with torch.autocast(x.device.type, enabled=False):
-            features.append(net.layer4(x.float()))
         return features
 
     def pooled(self, features: list[Tensor]) -> Tensor:

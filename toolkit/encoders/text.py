@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -48,7 +48,8 @@ class PoolingConfig(Section):
     static: bool = False
     """Concatenate the pooled spectral vectors of the tokens as well."""
     token_weights: bool = True
-    """Weigh tokens by the weights that travel with the encoder (inverse document frequency); otherwise alike."""
+    """Weigh tokens by the weights that travel with the encoder (inverse document frequency); otherwise
+    alike."""
 
 
 class TextFeatures(NamedTuple):
@@ -96,7 +97,9 @@ class TextEncoder(nn.Module):
         weights = torch.ones(num_tokens) if token_weights is None else token_weights.float().clone()
         weights[[PAD, BOS, EOS]] = 0  # only what the text says is pooled
         self.register_buffer("token_weights", weights)
-        self.register_buffer("static_vectors", torch.empty(num_tokens, 0) if static_vectors is None else static_vectors.float())
+        self.register_buffer(
+            "static_vectors", torch.empty(num_tokens, 0) if static_vectors is None else static_vectors.float()
+        )
 
     @classmethod
     def from_scratch(
@@ -116,8 +119,9 @@ class TextEncoder(nn.Module):
             tokenizer: Its vocabulary.
             variants: Poolings by name, the default first.
             token_weights: (V,) weight of each token in pooling.
-            spectral: (V, S) spectral vectors: the token embeddings start from their first components, scaled to
-                the deviation that the architecture starts from, and `static` poolings use them as they are.
+            spectral: (V, S) spectral vectors: the token embeddings start from their first components, scaled
+                to the deviation that the architecture starts from, and `static` poolings use them as they
+                are.
             seed: Of the random weights.
         """
         with torch.random.fork_rng(devices=[]):
@@ -135,6 +139,11 @@ class TextEncoder(nn.Module):
             token_weights=None if token_weights is None else torch.from_numpy(token_weights),
             static_vectors=None if spectral is None else torch.from_numpy(spectral),
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles by configuration and weights: the hooks that transformers leaves on a model do not."""
+        kept = {"max_length": self.max_length, "token_weights": self.token_weights, "static_vectors": self.static_vectors}
+        return _rebuilt, (type(self), self.model.config, self.state_dict(), self.tokenizer, self.variants, kept, self.training)
 
     def untrained(self, seed: int) -> Self:
         """A new encoder of the same size with random weights, that pools its last layer's tokens alike."""
@@ -184,7 +193,9 @@ class TextEncoder(nn.Module):
         parts = [features.hidden_states[layer] for layer in pooling.layers]
         if pooling.static:
             parts.append(self.static_vectors[features.input_ids])
-        return torch.cat([F.normalize(torch.einsum("bt,btd->bd", weights_BT, part), dim=1) for part in parts], dim=1)
+        return torch.cat(
+            [F.normalize(torch.einsum("bt,btd->bd", weights_BT, part), dim=1) for part in parts], dim=1
+        )
 
     def embed(self, texts: Sequence[str], batch_size: int = 64, progress: bool = False) -> np.ndarray:
         """Embeds texts by the default variant.
@@ -202,7 +213,11 @@ class TextEncoder(nn.Module):
 
     @torch.inference_mode()
     def embed_variants(
-        self, texts: Sequence[str], batch_size: int = 64, progress: bool = False, names: Sequence[str] | None = None
+        self,
+        texts: Sequence[str],
+        batch_size: int = 64,
+        progress: bool = False,
+        names: Sequence[str] | None = None,
     ) -> dict[str, np.ndarray]:
         """As `embed`, by several variants in one pass.
 
@@ -218,7 +233,10 @@ class TextEncoder(nn.Module):
         if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
             raise DataError("embed takes a list of strings")
         poolings = {name: self.variants[name] for name in names or self.variants}
-        embedded = {name: np.zeros((len(texts), self.dim_of(pooling)), np.float32) for name, pooling in poolings.items()}
+        embedded = {
+            name: np.zeros((len(texts), self.dim_of(pooling)), np.float32)
+            for name, pooling in poolings.items()
+        }
         ids = [text[: self.max_length - 2] for text in self.tokenizer.encode(texts)]
         order = np.argsort([len(text) for text in ids], kind="stable")
         batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
@@ -242,14 +260,17 @@ class TextEncoder(nn.Module):
         }
         (folder / POOLING).write_text(json.dumps(spec, indent=2) + "\n", encoding="utf-8")
         tensors = {"token_weights": self.token_weights, "static_vectors": self.static_vectors}
-        save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, folder / POOLING_TENSORS)
+        save_file(
+            {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, folder / POOLING_TENSORS
+        )
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Self:
         """Opens what `save_pretrained` wrote.
 
         Raises:
-            CheckpointError: A file is missing or broken, weights do not fit, or the tokenizer is not certified.
+            CheckpointError: A file is missing or broken, weights do not fit, or the tokenizer is not
+                certified.
         """
         folder = Path(folder)
         try:
@@ -261,7 +282,9 @@ class TextEncoder(nn.Module):
             model.pooler = None
             model.load_state_dict(load_file(folder / "model.safetensors"))
         except (OSError, ValueError, KeyError, TypeError, SafetensorError, RuntimeError) as error:
-            raise CheckpointError(f"{folder}: is not a text encoder that fits: {' '.join(str(error).split())[:300]}") from None
+            raise CheckpointError(
+                f"{folder}: is not a text encoder that fits: {' '.join(str(error).split())[:300]}"
+            ) from None
         return cls(
             model, load_tokenizer(folder), variants=variants, max_length=spec["max_length"], **tensors
         ).eval()
@@ -271,6 +294,23 @@ class TextEncoder(nn.Module):
         rows = [[BOS, *text, EOS] + [PAD] * (longest - 2 - len(text)) for text in ids]
         input_ids = torch.tensor(rows, device=self.token_weights.device)
         return {"input_ids": input_ids, "attention_mask": (input_ids != PAD).long()}
+
+
+def _rebuilt(
+    cls: type[TextEncoder],
+    config: PretrainedConfig,
+    state: dict[str, Tensor],
+    tokenizer: TextTokenizer,
+    variants: Mapping[str, PoolingConfig],
+    kept: dict[str, Any],
+    training: bool,
+) -> TextEncoder:
+    with torch.random.fork_rng(devices=[]):  # the random weights, which do not last, draw on another stream
+        model = AutoModel.from_config(config)
+    model.pooler = None
+    encoder = cls(model, tokenizer, variants=variants, **kept)
+    encoder.load_state_dict(state)
+    return encoder.train(training)
 
 
 def _transformers_config(config: TextEncoderConfig, vocab_size: int) -> PretrainedConfig:
@@ -293,7 +333,8 @@ def _transformers_config(config: TextEncoderConfig, vocab_size: int) -> Pretrain
 
 
 def _start_from(weight_VH: Tensor, spectral_VS: Tensor) -> None:
-    """Overwrites the embeddings of tokens that have a spectral vector, at the deviation they were drawn with."""
+    """Overwrites the embeddings of tokens that have a spectral vector, at the deviation they were drawn
+    with."""
     width = min(weight_VH.shape[1], spectral_VS.shape[1])
     known = spectral_VS.abs().sum(dim=1) > 0
     vectors = spectral_VS[known, :width].to(weight_VH)

@@ -1,10 +1,35 @@
 """Few labels: tasks, probes, fine-tuning, baselines, and the study that compares them."""
 
-from toolkit.finetune.lineup import lineup
-from toolkit.finetune.results import join_tables
-from toolkit.finetune.study import StudyConfig, run_study
-from toolkit.finetune.task import Task
-from toolkit.finetune.tasks import atlas_tasks, text_tasks
-from toolkit.finetune.trained import TrainedConfig
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["StudyConfig", "Task", "TrainedConfig", "atlas_tasks", "join_tables", "lineup", "run_study", "text_tasks"]
+if TYPE_CHECKING:
+    from toolkit.finetune.contenders import lineup as lineup
+    from toolkit.finetune.results import join_tables as join_tables
+    from toolkit.finetune.study import StudyConfig as StudyConfig
+    from toolkit.finetune.study import run_study as run_study
+    from toolkit.finetune.task import Task as Task
+    from toolkit.finetune.tasks import atlas_tasks as atlas_tasks
+    from toolkit.finetune.tasks import text_tasks as text_tasks
+    from toolkit.finetune.trained import TrainedConfig as TrainedConfig
+
+# Loaded when asked for: a study's worker needs one module of this room, and none of the encoders' libraries.
+_LAZY = {
+    "StudyConfig": "study",
+    "Task": "task",
+    "TrainedConfig": "trained",
+    "atlas_tasks": "tasks",
+    "join_tables": "results",
+    "lineup": "contenders",
+    "run_study": "study",
+    "text_tasks": "tasks",
+}
+__all__ = list(_LAZY)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        value = getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+        globals()[name] = value  # found at once from now on
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

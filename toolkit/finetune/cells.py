@@ -2,19 +2,14 @@
 
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from toolkit.errors import DiskError
-from toolkit.finetune.methods import Classifier, TrainedMethod
-from toolkit.finetune.probe import Features
-from toolkit.finetune.task import Inputs
 from toolkit.training import write_atomically
 
 FORMAT = "1"
@@ -75,35 +70,6 @@ def write_or_explain(path: Path, content: bytes) -> None:
         write_atomically(path, content)
     except OSError as error:
         raise DiskError(f"{path}: {error.strerror}; free some space or give another folder, then run again") from None
-
-
-def majority_cell(pool_labels: np.ndarray, num_tests: int, num_classes: int) -> list[np.ndarray]:
-    """The pool's class shares for each test sample."""
-    shares = np.bincount(pool_labels, minlength=num_classes) / len(pool_labels)
-    return [np.tile(shares.astype(np.float32), (num_tests, 1))]
-
-
-def probe_cells(
-    classifier: Classifier,
-    labelled: Sequence[Mapping[str, Features]],
-    labels: Sequence[np.ndarray],
-    test: Mapping[str, Features],
-    num_classes: int,
-) -> list[np.ndarray]:
-    """The cells of one method and one draw, in a worker. One thread, so that their number changes no bit."""
-    with threadpool_limits(1):
-        return [
-            classifier.fit_predict(rows, row_labels, test, num_classes)
-            for rows, row_labels in zip(labelled, labels, strict=True)
-        ]
-
-
-def trained_cell(
-    method: TrainedMethod, labelled: Inputs, labels: np.ndarray, test: Inputs, num_classes: int, seed: int
-) -> list[np.ndarray]:
-    """One cell that trains a network, in a worker."""
-    with threadpool_limits(1):
-        return [method.fit_predict(labelled, labels, test, num_classes, seed)]
 
 
 class InProcess(Executor):

@@ -90,7 +90,7 @@ class Probe:
         spans = {name: _span(labelled[name], test[name]) for name in labelled}
         variant, strength = self._choose({name: rows for name, (rows, _) in spans.items()}, labels)
         rows, test_rows = spans[variant]
-        model = _model(strength).fit(rows, labels)
+        model = _model(strength, tolerance=1e-4).fit(rows, labels)
         probabilities = np.zeros((len(test_rows), num_classes), dtype=np.float32)
         probabilities[:, model.classes_] = model.predict_proba(test_rows)
         return probabilities
@@ -104,7 +104,7 @@ class Probe:
         losses = {}
         for name, rows in variants.items():
             for train, held_out in folds:
-                model = _model(config.strengths[0], warm_start=True)
+                model = _model(config.strengths[0], tolerance=1e-3, warm_start=True)
                 for strength in config.strengths:  # from strong to weak: each solution starts the next
                     model.set_params(C=strength).fit(rows[train], labels[train])
                     loss = log_loss(labels[held_out], model.predict_proba(rows[held_out]), labels=model.classes_)
@@ -112,8 +112,8 @@ class Probe:
         return min(losses, key=losses.__getitem__)
 
 
-def _model(strength: float, warm_start: bool = False) -> LogisticRegression:
-    return LogisticRegression(C=strength, max_iter=300, tol=1e-3, warm_start=warm_start)
+def _model(strength: float, tolerance: float, warm_start: bool = False) -> LogisticRegression:
+    return LogisticRegression(C=strength, max_iter=300, tol=tolerance, warm_start=warm_start)
 
 
 def _span(labelled: Features, test: Features) -> tuple[np.ndarray, np.ndarray]:

@@ -16,10 +16,11 @@ import pandas as pd
 from pydantic import Field
 
 from toolkit.config import Section
-from toolkit.console import log, track
+from toolkit.console import track
 from toolkit.errors import ConfigError, DataError
 from toolkit.finetune.baselines import Majority
-from toolkit.finetune.cells import Cell, InProcess, cell_digest, majority_cell, probe_cells, trained_cell
+from toolkit.finetune.cells import Cell, InProcess, cell_digest
+from toolkit.finetune.jobs import majority_cell, probe_cells, trained_cell
 from toolkit.finetune.methods import FeatureMethod, TrainedMethod
 from toolkit.finetune.results import write_tables
 from toolkit.finetune.task import Task, select

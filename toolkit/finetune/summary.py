@@ -79,7 +79,7 @@ def compare(results: pd.DataFrame) -> pd.DataFrame:
     for names, part in results.groupby([*TASK, "metric"], sort=False):
         scores = _scores(part)
         for (method, pretraining, budget), ours in scores.items():
-            for (other, other_pretraining, other_budget), theirs in scores.items():
+            for (other, _, other_budget), theirs in scores.items():
                 if method in NOT_COMPARED or other not in BASELINES or other_budget != budget:
                     continue
                 a, b = _paired(ours, theirs)

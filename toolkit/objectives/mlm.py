@@ -1,4 +1,5 @@
-"""Masked language modelling (Devlin et al., 2019, arXiv:1810.04805), the output head on masked positions only."""
+"""Masked language modelling (Devlin et al., 2019, arXiv:1810.04805), the output head on masked positions
+only."""
 
 from typing import Any, ClassVar, Literal
 
@@ -22,8 +23,8 @@ def mlm_loss(hidden_MH: Tensor, embeddings_VH: Tensor, bias_V: Tensor, targets_M
     """Cross-entropy of the true tokens at the masked positions, summed.
 
     Args:
-        hidden_MH: Transformed hidden states at the masked positions alone, (M, H). The head is by far the largest
-            matrix: on 15 % of the positions it costs a seventh of what it costs on all.
+        hidden_MH: Transformed hidden states at the masked positions alone, (M, H). The head is by far the
+            largest matrix: on 15 % of the positions it costs a seventh of what it costs on all.
         embeddings_VH: Input token embeddings, tied as output weights (Press & Wolf, 2017), (V, H).
         bias_V: Output bias, (V,).
         targets_M: True ids, (M,).
@@ -82,4 +83,6 @@ class MLM(Objective):
         masked_MH = features.last.flatten(0, 1)[batch["positions"]]
         embeddings_VH = self.encoder.model.get_input_embeddings().weight
         loss = self.head(masked_MH, embeddings_VH, batch["targets"])
-        return Step(loss_sum=loss, count=len(batch["targets"]), embeddings=self.encoder.pooled(features).detach())
+        return Step(
+            loss_sum=loss, count=len(batch["targets"]), embeddings=self.encoder.pooled(features).detach()
+        )

@@ -3,7 +3,16 @@
 from toolkit.reports.figures import label_efficiency_figure
 from toolkit.reports.monitors import monitors_figure
 from toolkit.reports.page import write_report
-from toolkit.reports.report import CardFacts, EmbeddingMap, Picture, Pretraining, Report, read_metrics
+from toolkit.reports.projection import project
+from toolkit.reports.report import (
+    CardFacts,
+    EmbeddingMap,
+    Picture,
+    Pretraining,
+    Report,
+    read_metrics,
+    read_timings,
+)
 from toolkit.reports.style import png
 
 __all__ = [
@@ -15,6 +24,8 @@ __all__ = [
     "label_efficiency_figure",
     "monitors_figure",
     "png",
+    "project",
     "read_metrics",
+    "read_timings",
     "write_report",
 ]

@@ -112,3 +112,14 @@ def read_metrics(path: Path) -> pd.DataFrame:
     if not rows:
         raise DataError(f"{path}: is empty; run the pretraining again")
     return pd.DataFrame(rows)
+
+
+def read_timings(folders: Sequence[Path]) -> dict[str, float]:
+    """Seconds of each stage that the `timings.jsonl` of some run folders name; of a repeated stage, its longest run."""
+    durations: dict[str, float] = {}
+    for folder in folders:
+        for line in (folder / "timings.jsonl").read_text(encoding="utf-8").splitlines():
+            row = json.loads(line)
+            if "step" not in row:
+                durations[row["stage"]] = max(durations.get(row["stage"], 0.0), row["seconds"])
+    return durations

@@ -86,11 +86,12 @@ class PatchBatches:
         return out
 
     def originals(self, samples: np.ndarray) -> np.ndarray:
-        """The patches (N, C, patch, patch, patch) of which samples' views are made, untouched."""
-        parameters = identity_parameters(self.config.patch_size, 1)
-        volume_of, place_of = np.divmod(samples, len(self._centres[0]))
-        places = zip(volume_of, place_of, strict=True)
-        return np.concatenate([self._render(v, self._centres[v][[place]], parameters) for v, place in places])
+        """Samples as they lie in the scan, without any change: (B, C, patch, patch, patch)."""
+        patches = []
+        for index, place in zip(*np.divmod(samples, len(self._centres[0])), strict=True):
+            parameters = identity_parameters(self.config.patch_size, 1)
+            patches.append(self._render(int(index), self._centres[index][place][None], parameters)[0])
+        return np.stack(patches)
 
     def _render(self, index: int, centres: np.ndarray, parameters: ViewParameters) -> np.ndarray:
         volume = self.volumes[index]

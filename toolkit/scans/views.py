@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from toolkit.config import Section
-from toolkit.scans.kernels import BLUR_RADIUS, render_views
+from toolkit.scans.kernels import BLUR_RADIUS, NOISE_BANK_SIZE, render_views
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -53,13 +53,13 @@ class ViewParameters:
         matrices: (V, 3, 4) float32, patch voxel to the offset in voxels from the sample's centre.
         shading: (V, 6) float32, see `kernels.render_views`.
         bias: (V, 6) float32.
-        noise_seeds: (V,) uint64.
+        noise_offsets: (V,) int64.
     """
 
     matrices: np.ndarray
     shading: np.ndarray
     bias: np.ndarray
-    noise_seeds: np.ndarray
+    noise_offsets: np.ndarray
 
 
 def sample_parameters(
@@ -105,8 +105,8 @@ def sample_parameters(
     ).astype(np.float32)
     shading[shading[:, 0] < 0.1, 0] = 0  # a tenth of a voxel blurs nothing and costs the same
     bias = (signed[:, 17:23] * config.bias_field).astype(np.float32)
-    noise_seeds = (draws[:, 23] * 2**53).astype(np.uint64)
-    return ViewParameters(matrices, shading, bias, noise_seeds)
+    noise_offsets = (draws[:, 23] * NOISE_BANK_SIZE).astype(np.int64)
+    return ViewParameters(matrices, shading, bias, noise_offsets)
 
 
 def identity_parameters(patch_size: int, num_views: int) -> ViewParameters:
@@ -116,7 +116,7 @@ def identity_parameters(patch_size: int, num_views: int) -> ViewParameters:
     matrices[:, :, 3] = -(patch_size // 2)
     shading = np.tile(np.float32([0, 1, 0, 1, 0, 0]), (num_views, 1))
     return ViewParameters(
-        matrices, shading, np.zeros((num_views, 6), np.float32), np.zeros(num_views, np.uint64)
+        matrices, shading, np.zeros((num_views, 6), np.float32), np.zeros(num_views, np.int64)
     )
 
 
@@ -147,8 +147,8 @@ def apply_parameters(
     matrices = parameters.matrices.copy()
     matrices[:, :, 3] += centres
     out = np.empty((len(centres), source.shape[0], patch_size, patch_size, patch_size), np.float32)
-    shading, bias, seeds = parameters.shading, parameters.bias, parameters.noise_seeds
-    render_views(source, scale, offset, matrices, shading, bias, seeds, out, num_threads)
+    shading, bias, noise = parameters.shading, parameters.bias, parameters.noise_offsets
+    render_views(source, scale, offset, matrices, shading, bias, noise, out, num_threads)
     return out
 
 

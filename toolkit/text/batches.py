@@ -14,7 +14,8 @@ from toolkit.text.masking import MaskingConfig, WordBoundaries, mask_tokens
 from toolkit.text.tokenizer import BOS, EOS, PAD, TextTokenizer
 
 BUCKET_BATCHES = 50
-"""Batches that are sorted by length together: enough that padding is small, few enough that batches stay mixed."""
+"""Batches that are sorted by length together: enough that padding is small, few enough that batches stay
+mixed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,9 +34,13 @@ class TokenStore:
 
     @classmethod
     def build(
-        cls, texts: Sequence[str], languages: Sequence[str] | np.ndarray, tokenizer: TextTokenizer, max_length: int
+        cls,
+        texts: Sequence[str],
+        languages: Sequence[str] | np.ndarray,
+        tokenizer: TextTokenizer,
+        max_length: int,
     ) -> "TokenStore":
-        """Tokenises `texts`; those longer than `max_length` tokens (start and end included) are cut into chunks.
+        """Tokenises `texts`; those longer than `max_length` tokens, start and end included, are cut up.
 
         Raises:
             DataError: No text has a token.
@@ -74,9 +79,9 @@ class TokenStore:
 class TextSampler:
     """Which texts make up which step.
 
-    The texts of a *round* are as many as the corpus has, shared out to the languages by temperature. Each language
-    goes through its texts in random order, again and again, so none is left out and none is drawn early twice. A
-    round is sorted by length in stretches of 50 batches, and its batches are shuffled.
+    The texts of a *round* are as many as the corpus has, shared out to the languages by temperature. Each
+    language goes through its texts in random order, again and again, so none is left out and none is drawn
+    early twice. A round is sorted by length in stretches of 50 batches, and its batches are shuffled.
 
     Args:
         store: The texts.
@@ -89,7 +94,9 @@ class TextSampler:
         self.store = store
         self.seed = seed
         self.batch_size = min(batch_size, len(store))
-        self._rows = {language: np.flatnonzero(store.languages == language) for language in sorted(set(store.languages))}
+        self._rows = {
+            language: np.flatnonzero(store.languages == language) for language in sorted(set(store.languages))
+        }
         shares = sampling_shares({language: len(rows) for language, rows in self._rows.items()}, temperature)
         self.batches_a_round = max(1, len(store) // self.batch_size)
         total = self.batches_a_round * self.batch_size
@@ -114,7 +121,8 @@ class TextSampler:
         return batches[rng.permutation(len(batches))]
 
     def _next(self, code: int, round_number: int) -> np.ndarray:
-        """What a language contributes to a round: a stretch of its shuffled texts, passes joined end to end."""
+        """What a language contributes to a round: a stretch of its shuffled texts, passes joined end to
+        end."""
         language = list(self._rows)[code]
         rows, quota = self._rows[language], self._quota[language]
         places = np.arange(round_number * quota, (round_number + 1) * quota)
@@ -129,8 +137,8 @@ class TextSampler:
 class MaskedBatches:
     """Batches for masked language modelling.
 
-    `batch(step)` has `input_ids` and `attention_mask` (B, T), `positions` (M,) flat in the batch, `targets` (M,) and
-    `clean_ids` (B, T), the ids before masking.
+    `batch(step)` has `input_ids` and `attention_mask` (B, T), `positions` (M,) flat in the batch, `targets`
+    (M,) and `clean_ids` (B, T), the ids before masking.
 
     Args:
         store: The texts.

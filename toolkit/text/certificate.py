@@ -1,4 +1,5 @@
-"""Proof, kept beside a tokenizer, that its fast form and SentencePiece agree, and that decoding loses nothing."""
+"""Proof, kept beside a tokenizer, that its fast form and SentencePiece agree, and that decoding loses
+nothing."""
 
 import hashlib
 import json
@@ -68,8 +69,8 @@ def certify(tokenizer: "TextTokenizer", texts: Sequence[str]) -> dict[str, Any]:
         texts: The whole corpus.
 
     Returns:
-        Numbers of texts compared, of texts whose ids differ and of strings that decoding does not give back, an
-        example of each, and versions.
+        Numbers of texts compared, of texts whose ids differ and of strings that decoding does not give back,
+        an example of each, and versions.
     """
     differing: list[str] = []
     lossy: list[str] = []
@@ -101,7 +102,9 @@ def certify(tokenizer: "TextTokenizer", texts: Sequence[str]) -> dict[str, Any]:
 def write_certificate(folder: Path, certificate: dict[str, Any]) -> None:
     """Writes the certificate, bound to the files it is about by their digests."""
     bound = certificate | {"sha256": {name: _sha256(folder / name) for name in CERTIFIED_FILES}}
-    (folder / CERTIFICATE).write_text(json.dumps(bound, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / CERTIFICATE).write_text(
+        json.dumps(bound, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
 
 
 def read_certificate(folder: Path) -> dict[str, Any]:
@@ -118,12 +121,15 @@ def read_certificate(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: is not a certificate; train the tokenizer again") from None
     if failed:
         raise CheckpointError(
-            f"{path}: the fast tokenizer differs from SentencePiece on {failed} of {certificate['texts']} texts, "
-            f"such as {certificate['examples'][0]!r}; report this text, and train on a corpus without it"
+            f"{path}: the fast tokenizer differs from SentencePiece on {failed} of "
+            f"{certificate['texts']} texts, such as {certificate['examples'][0]!r}; "
+            "report this text, and train on a corpus without it"
         )
     for name, digest in digests.items():
         if _sha256(folder / name) != digest:
-            raise CheckpointError(f"{folder / name}: was changed after it was certified; train the tokenizer again")
+            raise CheckpointError(
+                f"{folder / name}: was changed after it was certified; train the tokenizer again"
+            )
     return certificate
 
 

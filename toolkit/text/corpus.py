@@ -20,8 +20,8 @@ class Corpus:
     """Texts and what is known of them.
 
     Attributes:
-        frame: Columns text, language (ISO 639), source (domain or site), label (class id, -1 where unknown) and
-            group (what must not straddle a split); the index is 0 to N - 1.
+        frame: Columns text, language (ISO 639), source (domain or site), label (class id, -1 where unknown)
+            and group (what must not straddle a split); the index is 0 to N - 1.
         class_names: Names of the classes in the order of their ids.
         counts: What reading and deduplication found: read, empty, repeated, contradicting, kept, and so on.
     """
@@ -55,7 +55,9 @@ class Corpus:
 
     def take(self, rows: np.ndarray) -> Self:
         """The rows at these indices, or where a boolean array is true."""
-        return replace(self, frame=self.frame[rows] if rows.dtype == bool else self.frame.iloc[rows]).renumbered()
+        return replace(
+            self, frame=self.frame[rows] if rows.dtype == bool else self.frame.iloc[rows]
+        ).renumbered()
 
     def of_language(self, language: str) -> Self:
         """The texts of one language.
@@ -81,7 +83,8 @@ class Corpus:
         return self.take(np.isin(self.languages, languages))
 
     def without(self, held_out: Sequence[str], *, threshold: float = 0.8) -> Self:
-        """The corpus without near-duplicates of `held_out`, so that no other source brings a test text back."""
+        """The corpus without near-duplicates of `held_out`, so that no other source brings a test text
+        back."""
         return self.take(~near_any(self.texts, held_out, threshold=threshold))
 
     def renumbered(self) -> Self:
@@ -92,7 +95,7 @@ class Corpus:
 def build_corpus(
     rows: pd.DataFrame, *, origin: str, class_names: Sequence[str] = (), near: float = 0.8
 ) -> Corpus:
-    """Drops empty texts, repeats (exact and near, within a language) and texts whose repeats disagree in label.
+    """Drops empty texts, repeats (exact and near, in one language) and texts whose repeats disagree in label.
 
     A repeat of a labelled text may lack the label: the labelled one is kept.
 
@@ -133,7 +136,9 @@ def build_corpus(
     counts["kept"] = int(kept.sum())
     counts["labelled"] = int((labels[kept] != NO_LABEL).sum())
     if not kept.any():
-        raise DataError(f"{origin}: the corpus is empty: the labels of all {len(rows)} texts contradict each other")
+        raise DataError(
+            f"{origin}: the corpus is empty: the labels of all {len(rows)} texts contradict each other"
+        )
 
     rows = rows[kept].reset_index(drop=True)
     alone = rows["group"].fillna("") == ""
@@ -149,7 +154,9 @@ def concatenate(corpora: Sequence[Corpus]) -> Corpus:
     """
     names = {corpus.class_names for corpus in corpora if corpus.class_names}
     if len(names) > 1:
-        raise DataError(f"corpora with different classes cannot be joined: {' and '.join(map(str, sorted(names)))}")
+        raise DataError(
+            f"corpora with different classes cannot be joined: {' and '.join(map(str, sorted(names)))}"
+        )
     counts: dict[str, int] = {}
     for corpus in corpora:
         for name, count in corpus.counts.items():

@@ -11,8 +11,17 @@ from toolkit.text.tokenizer import MASK, SPECIAL_TOKENS, WORD_START, TextTokeniz
 FIRST_REGULAR = len(SPECIAL_TOKENS)
 """Ids below are special tokens: never masked, never drawn as a replacement."""
 
-_NO_SPACES = ((0x0E00, 0x0EFF), (0x0F00, 0x109F), (0x1780, 0x17FF), (0x2E80, 0x31FF), (0x3400, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF))
-"""Thai to Lao, Tibetan to Burmese, Khmer, and what Chinese and Japanese are written in: words have no spaces between."""
+_NO_SPACES = (
+    (0x0E00, 0x0EFF),
+    (0x0F00, 0x109F),
+    (0x1780, 0x17FF),
+    (0x2E80, 0x31FF),
+    (0x3400, 0x9FFF),
+    (0xF900, 0xFAFF),
+    (0x20000, 0x3FFFF),
+)
+"""Thai to Lao, Tibetan to Burmese, Khmer, and what Chinese and Japanese are written in: words have no
+spaces between."""
 
 
 class MaskingConfig(Section):
@@ -43,7 +52,10 @@ class WordBoundaries:
         pieces = [tokenizer.pieces.id_to_piece(index) for index in range(len(tokenizer))]
         is_byte = [tokenizer.pieces.is_byte(index) for index in range(len(tokenizer))]
         spaced = [piece.startswith(WORD_START) for piece in pieces]
-        alone = [not byte and _stands_alone(piece.lstrip(WORD_START)) for piece, byte in zip(pieces, is_byte, strict=True)]
+        alone = [
+            not byte and _stands_alone(piece.lstrip(WORD_START))
+            for piece, byte in zip(pieces, is_byte, strict=True)
+        ]
         # Lead bytes of characters of three or four bytes: among them all scripts without spaces.
         lead = [byte and int(piece[3:5], 16) >= 0xE0 for piece, byte in zip(pieces, is_byte, strict=True)]
         return cls(opens=np.array(spaced) | alone | lead, closes=np.array(alone))
@@ -73,8 +85,8 @@ def mask_tokens(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Chooses whole words until the share is reached, and corrupts them.
 
-    Words are taken in random order while at least half of the next one fits into the text's share, so the share
-    holds on average; a text with any word has at least one masked.
+    Words are taken in random order while at least half of the next one fits into the text's share, so the
+    share holds on average; a text with any word has at least one masked.
 
     Args:
         ids_BT: Token ids with start, end and padding.

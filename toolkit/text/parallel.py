@@ -49,13 +49,14 @@ def read_messages(path: Path, encoding: str = "utf-8") -> Iterator[Message]:
 
 
 def translation_pairs(corpus: Corpus, one: str, other: str) -> list[tuple[str, str]]:
-    """Texts of two languages that share a group, that is a message; where a group has several, the first of each.
+    """Texts of two languages that share a group, that is a message; of several in a group the first.
 
     Raises:
         DataError: One of the languages has no texts.
     """
     of_one, of_other = (
-        corpus.of_language(language).frame.drop_duplicates("group").set_index("group")["text"] for language in (one, other)
+        corpus.of_language(language).frame.drop_duplicates("group").set_index("group")["text"]
+        for language in (one, other)
     )
     shared = of_one.index[of_one.index.isin(of_other.index)]
     return list(zip(of_one[shared], of_other[shared], strict=True))

@@ -34,21 +34,23 @@ DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 def read_corpus(card: DataCard, folder: Path) -> Corpus:
     """Reads what a card describes.
 
-    Labels become class ids by the card's `label_map`; groups are hashed. Repeats and contradictions are dropped; near
-    repeats too, unless the texts have no labels (translation catalogues repeat on purpose).
+    Labels become class ids by the card's `label_map`; groups are hashed. Repeats and contradictions are
+    dropped; near repeats too, unless the texts have no labels (translation catalogues repeat on purpose).
 
     Args:
         card: The card.
         folder: Its verified data, as `toolkit.cards.fetch` returns it.
 
     Raises:
-        DataError: A file, table or column is missing, a line is broken, a language is not on the card, or no text is
-            left.
+        DataError: A file, table or column is missing, a line is broken, a language is not on the card, or no
+            text is left.
     """
     frames = []
     for reader in card.reader:
         if isinstance(reader, VolumeReader):
-            raise DataError(f"{card.path}: reader.format: a volume is not text; use this card in the scan leg")
+            raise DataError(
+                f"{card.path}: reader.format: a volume is not text; use this card in the scan leg"
+            )
         if isinstance(reader, GettextReader):
             frames += [_gettext(reader, Path(folder))]
         else:
@@ -58,8 +60,13 @@ def read_corpus(card: DataCard, folder: Path) -> Corpus:
     by_value = {value: card.label_of(value or None) for value in rows["label"].unique()}
     rows["label"] = rows["label"].map(by_value).astype(int)
     rows["source"] = rows["source"].where(rows["source"] != "", card.name)
-    rows["group"] = [_hashed(source, group) if group else "" for source, group in zip(rows["source"], rows["group"], strict=True)]
-    return build_corpus(rows, origin=card.name, class_names=card.class_names, near=0.8 if card.label_map else 1.0)
+    rows["group"] = [
+        _hashed(source, group) if group else ""
+        for source, group in zip(rows["source"], rows["group"], strict=True)
+    ]
+    return build_corpus(
+        rows, origin=card.name, class_names=card.class_names, near=0.8 if card.label_map else 1.0
+    )
 
 
 def read_table(
@@ -97,9 +104,15 @@ def read_table(
     elif path.suffix in (".jsonl", ".ndjson"):
         rows = _pick(_json_lines(path, "utf-8"), columns, path)
     elif path.suffix in DELIMITERS:
-        rows = _pick(_delimited(path, TableReader(member=path.name, text=text, delimiter=DELIMITERS[path.suffix])), columns, path)
+        rows = _pick(
+            _delimited(path, TableReader(member=path.name, text=text, delimiter=DELIMITERS[path.suffix])),
+            columns,
+            path,
+        )
     else:
-        raise DataError(f"{path}: {path.suffix or 'no suffix'} is not read; use .csv, .tsv, .jsonl or .parquet")
+        raise DataError(
+            f"{path}: {path.suffix or 'no suffix'} is not read; use .csv, .tsv, .jsonl or .parquet"
+        )
     class_names = sorted(set(rows["label"]) - {""})
     ids = {name: index for index, name in enumerate(class_names)}
     rows["label"] = [ids.get(value, NO_LABEL) for value in rows["label"]]
@@ -159,7 +172,8 @@ def _gettext(reader: GettextReader, folder: Path) -> pd.DataFrame:
     seen: set[str] = set()
     before, _, after = reader.member.rpartition("*")
     for part, language in reader.languages.items():
-        # Only the last star is the language; others go over folders, not all of which need have every language.
+        # Only the last star is the language; others go over folders, not all of which need have every
+        # language.
         paths = sorted(folder.glob(f"{before}{part}{after}"))
         if not paths:
             raise DataError(f"{folder}: has no {before}{part}{after}; check reader.languages of the card")
@@ -207,7 +221,9 @@ def _json_lines(path: Path, encoding: str) -> pd.DataFrame:
         try:
             value = json.loads(line)
         except json.JSONDecodeError as error:
-            raise DataError(f"{path}, line {number}: is not JSON: {error.msg} at column {error.colno}") from None
+            raise DataError(
+                f"{path}, line {number}: is not JSON: {error.msg} at column {error.colno}"
+            ) from None
         if not isinstance(value, dict):
             raise DataError(f"{path}, line {number}: must hold an object in braces")
         objects.append(value)
@@ -228,7 +244,9 @@ def _sqlite(path: Path, table: str) -> pd.DataFrame:
     _must_exist(path)
     try:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
-            names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+            names = [
+                name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            ]
             if table not in names:
                 raise DataError(f"{path}: has no table {table!r}; {nearest(table, names)}")
             return pd.read_sql_query(f'SELECT * FROM "{table}"', connection, dtype=object)
@@ -241,7 +259,10 @@ def _languages(values: pd.Series, card: DataCard) -> pd.Series:
         values = values.where(values != "", card.languages[0])
     for language in values.unique():
         if language not in card.languages:
-            raise DataError(f"{card.path}: language {language!r} of the data is unknown; {nearest(language, list(card.languages))}")
+            raise DataError(
+                f"{card.path}: language {language!r} of the data is unknown; "
+                f"{nearest(language, list(card.languages))}"
+            )
     return values
 
 
@@ -260,5 +281,3 @@ def _must_exist(path: Path) -> None:
 
 def _hashed(source: str, group: str) -> str:
     return hashlib.sha256(f"{source}\0{group}".encode()).hexdigest()[:16]
-
-

@@ -1,7 +1,7 @@
 """Token vectors from co-occurrence: positive pointwise mutual information, factored by a truncated SVD.
 
-Counting and one factorisation, no training: under a minute where a network needs hours to learn as much of which
-pieces go together. Levy & Goldberg (2014) show that word2vec factors the same matrix implicitly.
+Counting and one factorisation, no training: under a minute where a network needs hours to learn as much of
+which pieces go together. Levy & Goldberg (2014) show that word2vec factors the same matrix implicitly.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,8 @@ class SpectralConfig(Section):
 def document_cooccurrence(ids: Sequence[Sequence[int]], vocab_size: int) -> sp.csr_matrix:
     """How often two pieces stand in one text, each text counting once whatever its length.
 
-    For telling texts apart (topic, tone) this is better than a window of some words, which finds pieces of like
+    For telling texts apart (topic, tone) this is better than a window of some words, which finds pieces of
+    like
     syntax: `good` beside `bad`.
 
     Args:
@@ -65,13 +66,17 @@ def positive_pmi(cooccurrence: sp.csr_matrix, context_smoothing: float) -> sp.cs
 
 
 def spectral_embeddings(
-    ids: Sequence[Sequence[int]], languages: Sequence[str] | np.ndarray, vocab_size: int, config: SpectralConfig, seed: int
+    ids: Sequence[Sequence[int]],
+    languages: Sequence[str] | np.ndarray,
+    vocab_size: int,
+    config: SpectralConfig,
+    seed: int,
 ) -> np.ndarray:
     """Vectors of pieces whose co-occurrence profiles are alike point the same way.
 
     Each language is factored on its own, so that a large one does not take all components; a piece of several
-    languages gets the mean of its vectors there, by how often each has it. Vectors have norm 1: which texts a piece
-    stands in matters, how often it does is left to the weights in pooling.
+    languages gets the mean of its vectors there, by how often each has it. Vectors have norm 1: which texts a
+    piece stands in matters, how often it does is left to the weights in pooling.
 
     Args:
         ids: Token ids of N texts, without special tokens.
@@ -97,7 +102,10 @@ def _factor(ids: Sequence[Sequence[int]], vocab_size: int, config: SpectralConfi
     present = np.flatnonzero(np.diff(ppmi.indptr))  # the rest would only cost time
     vectors = np.zeros((vocab_size, config.dim))
     rank = min(config.dim, len(present))
-    left, values, _ = randomized_svd(ppmi[present][:, present], n_components=rank, n_iter=3, random_state=seed)
+    block = ppmi[present][:, present].astype(
+        np.float32
+    )  # twice as fast, and far more exact than the counts are
+    left, values, _ = randomized_svd(block, n_components=rank, n_iter=3, random_state=seed)
     vectors[present, :rank] = left * values**config.singular_value_power
     return vectors
 
@@ -123,7 +131,13 @@ def inverse_document_frequency(ids: Sequence[Sequence[int]], vocab_size: int) ->
 def term_counts(ids: Sequence[Sequence[int]], vocab_size: int) -> sp.csr_matrix:
     """(N, V) how often each text has each piece."""
     lengths = [len(text) for text in ids]
-    flat = np.concatenate([np.asarray(text, dtype=np.int32) for text in ids]) if sum(lengths) else np.empty(0, np.int32)
-    counts = sp.csr_matrix((np.ones(len(flat)), flat, np.r_[0, np.cumsum(lengths)]), shape=(len(ids), vocab_size))
+    flat = (
+        np.concatenate([np.asarray(text, dtype=np.int32) for text in ids])
+        if sum(lengths)
+        else np.empty(0, np.int32)
+    )
+    counts = sp.csr_matrix(
+        (np.ones(len(flat)), flat, np.r_[0, np.cumsum(lengths)]), shape=(len(ids), vocab_size)
+    )
     counts.sum_duplicates()
     return counts

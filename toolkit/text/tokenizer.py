@@ -1,8 +1,9 @@
-"""SentencePiece trained here, and the same tokenizer as a `PreTrainedTokenizerFast`, with proof that both agree.
+"""SentencePiece trained here, the same tokenizer as a `PreTrainedTokenizerFast`, and proof that they agree.
 
-Text is normalised *outside* SentencePiece by the very normaliser that ships in the fast tokenizer, so the model is
-trained with `identity`. Transformers' own conversions of a fresh `.model` give other ids; this one is certified on the
-whole corpus each time (`certificate.py`), and a folder without a passed certificate is refused.
+Text is normalised *outside* SentencePiece by the very normaliser that ships in the fast tokenizer, so the
+model is trained with `identity`. Transformers' own conversions of a fresh `.model` give other ids; this one
+is certified on the whole corpus each time (`certificate.py`), and a folder without a passed certificate is
+refused.
 """
 
 import io
@@ -28,7 +29,8 @@ PAD, UNK, BOS, EOS, MASK = range(5)
 SPECIAL_TOKENS = ("<pad>", "<unk>", "<s>", "</s>", "<mask>")
 """Their positions are their ids: pad, unknown, start, end, mask."""
 REQUIRED_CHARACTERS = "".join(sorted(set("".join(SPECIAL_TOKENS) + "<0x0123456789ABCDEF>")))
-"""What special tokens and bytes are spelt with: a text that holds such a name must have other pieces to be made of."""
+"""What special tokens and bytes are spelt with: a text that holds such a name must have other pieces to be
+made of."""
 
 
 class TokenizerConfig(Section):
@@ -124,7 +126,9 @@ def load_tokenizer(folder: Path) -> TextTokenizer:
     folder = Path(folder)
     for name in ("tokenizer.json", SPIECE, CERTIFICATE):
         if not (folder / name).is_file():
-            raise CheckpointError(f"{folder}: has no {name}; a tokenizer must be one that fewlabel trained and certified")
+            raise CheckpointError(
+                f"{folder}: has no {name}; a tokenizer must be one that fewlabel trained and certified"
+            )
     certificate = read_certificate(folder)
     # split_special_tokens: a literal "<s>" in a user's text is text.
     fast = PreTrainedTokenizerFast.from_pretrained(folder, split_special_tokens=True)
@@ -132,7 +136,8 @@ def load_tokenizer(folder: Path) -> TextTokenizer:
 
 
 def build_normalizer(lowercase: bool) -> normalizers.Normalizer:
-    """NFKC; white space, zero-width space, U+2581 and NUL runs to one space; strip; lower case if asked for."""
+    """NFKC; white space, zero-width space, U+2581 and NUL runs to one space; strip; lower case if asked
+    for."""
     steps = [normalizers.NFKC(), normalizers.Lowercase()] if lowercase else [normalizers.NFKC()]
     blanks = normalizers.Replace(Regex(r"[\s\u200b\u2581\x00]+"), " ")
     return normalizers.Sequence([*steps, blanks, normalizers.Strip()])
@@ -164,13 +169,16 @@ def train_sentencepiece(lines: Iterable[str], config: TokenizerConfig) -> bytes:
             eos_id=EOS,
             control_symbols=[SPECIAL_TOKENS[MASK]],
             required_chars=REQUIRED_CHARACTERS,
-            max_sentence_length=max(len(line.encode()) for line in lines) + 1,  # in bytes; longer lines are dropped
+            max_sentence_length=max(len(line.encode()) for line in lines)
+            + 1,  # in bytes; longer lines are dropped
             num_threads=config.num_threads,
             minloglevel=2,
         )
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
-        raise DataError(f"no vocabulary of {config.vocab_size} pieces from {len(lines)} texts: {reason}") from None
+        raise DataError(
+            f"no vocabulary of {config.vocab_size} pieces from {len(lines)} texts: {reason}"
+        ) from None
     return model.getvalue()
 
 
@@ -181,7 +189,9 @@ def mark_periodic_unused(spiece: bytes) -> bytes:
     """
     model = model_pb2.ModelProto.FromString(spiece)
     for piece in model.pieces:
-        repeats = piece.piece in (piece.piece * 2)[1:-1]  # a string is in its own double's inside if it is periodic
+        repeats = (
+            piece.piece in (piece.piece * 2)[1:-1]
+        )  # a string is in its own double's inside if it is periodic
         if piece.type == model_pb2.ModelProto.SentencePiece.NORMAL and repeats:
             piece.type = model_pb2.ModelProto.SentencePiece.UNUSED
     return model.SerializeToString()
@@ -191,18 +201,27 @@ def build_fast_tokenizer(spiece: bytes, normalizer: normalizers.Normalizer) -> P
     """The fast tokenizer whose ids equal those of `spiece` on text that `normalizer` normalised."""
     model = model_pb2.ModelProto.FromString(spiece)
     normal = model_pb2.ModelProto.SentencePiece.NORMAL
-    # Only NORMAL pieces may be chosen; the others must stand in the list for the sake of their ids. Spelling the
-    # longest of them in single characters must still score higher than the piece itself.
+    # Only NORMAL pieces may be chosen; the others must stand in the list for the sake of their ids. Spelling
+    # the longest of them in single characters must still score higher than the piece itself.
     longest = max(len(piece.piece) for piece in model.pieces)
     never = (longest + 1) * min(piece.score for piece in model.pieces) - 100
     vocabulary = [(piece.piece, piece.score if piece.type == normal else never) for piece in model.pieces]
     backend = Tokenizer(models.Unigram(vocabulary, unk_id=model.trainer_spec.unk_id, byte_fallback=True))
     backend.normalizer = normalizer
-    backend.pre_tokenizer = pre_tokenizers.Metaspace(replacement=WORD_START, prepend_scheme="always", split=True)
-    backend.decoder = decoders.Sequence(
-        [decoders.Replace(WORD_START, " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(
+        replacement=WORD_START, prepend_scheme="always", split=True
     )
-    backend.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in SPECIAL_TOKENS])
+    backend.decoder = decoders.Sequence(
+        [
+            decoders.Replace(WORD_START, " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(" ", 1, 0),
+        ]
+    )
+    backend.add_special_tokens(
+        [AddedToken(token, normalized=False, special=True) for token in SPECIAL_TOKENS]
+    )
     for index, token in enumerate(SPECIAL_TOKENS):
         assert backend.token_to_id(token) == index == [piece.piece for piece in model.pieces].index(token)
     backend.post_processor = processors.TemplateProcessing(

@@ -47,6 +47,12 @@ class RunFolder:
         if not provenance_path.exists():
             write_atomically(provenance_path, json.dumps(provenance(cards or {}), indent=2).encode())
 
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What `provenance.json` says."""
+        record: dict[str, Any] = json.loads((self.path / "provenance.json").read_text(encoding="utf-8"))
+        return record
+
     def log_metrics(self, step: int, values: dict[str, float]) -> None:
         """Appends one row to metrics.jsonl."""
         _append(self.metrics_path, {"step": step} | values)

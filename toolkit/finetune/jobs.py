@@ -1,0 +1,41 @@
+"""What a worker does. Little is imported here, so that a worker for probes starts without torch."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+if TYPE_CHECKING:
+    from toolkit.finetune.methods import Classifier, TrainedMethod
+    from toolkit.finetune.probe import Features
+    from toolkit.finetune.task import Inputs
+
+
+def majority_cell(pool_labels: np.ndarray, num_tests: int, num_classes: int) -> list[np.ndarray]:
+    """The pool's class shares for each test sample."""
+    shares = np.bincount(pool_labels, minlength=num_classes) / len(pool_labels)
+    return [np.tile(shares.astype(np.float32), (num_tests, 1))]
+
+
+def probe_cells(
+    classifier: "Classifier",
+    labelled: "Sequence[Mapping[str, Features]]",
+    labels: Sequence[np.ndarray],
+    test: "Mapping[str, Features]",
+    num_classes: int,
+) -> list[np.ndarray]:
+    """The cells of one method and one draw, in a worker. One thread, so that their number changes no bit."""
+    with threadpool_limits(1):
+        return [
+            classifier.fit_predict(rows, row_labels, test, num_classes)
+            for rows, row_labels in zip(labelled, labels, strict=True)
+        ]
+
+
+def trained_cell(
+    method: "TrainedMethod", labelled: "Inputs", labels: np.ndarray, test: "Inputs", num_classes: int, seed: int
+) -> list[np.ndarray]:
+    """One cell that trains a network, in a worker."""
+    with threadpool_limits(1):
+        return [method.fit_predict(labelled, labels, test, num_classes, seed)]
