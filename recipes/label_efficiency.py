@@ -35,6 +35,8 @@ class LabelEfficiency(Section):
     """What is told apart, for the column `task`: "sentiment"."""
     atlas: AtlasTaskConfig = AtlasTaskConfig()
     """Scans: patches of the task."""
+    max_test_per_class: int | None = None
+    """Texts: the test is thinned at random to so many of each class; all when empty."""
     study: StudyConfig = StudyConfig()
     """Budgets and draws."""
     scratch: TrainedConfig = TrainedConfig()
@@ -78,7 +80,8 @@ def run(config: Config, *, report: object = None) -> Result:
         registered = read_registered([(card, fetch(card)) for card in cards], encoder.preprocessing)
         tasks = atlas_tasks(registered, config.atlas)
     else:
-        tasks = text_tasks(divide_corpora(cards, config.seed, folder.path.parent / "corpora"), config.task)
+        corpora = divide_corpora(cards, config.seed, folder.path.parent / "corpora")
+        tasks = text_tasks(corpora, config.task, max_test_per_class=config.max_test_per_class, seed=config.seed)
     for task in tasks:
         refuse_seen(config.encoder, task.test_groups, allow=config.allow_seen)
     methods = lineup(encoder, config.pretraining, config.scratch, config.finetune)

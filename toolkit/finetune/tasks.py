@@ -1,9 +1,8 @@
 """Tasks out of data cards: the parts of an atlas, and the classes of texts."""
 
-from collections.abc import Sequence
-
 from toolkit.finetune.task import Task
 from toolkit.scans import AtlasTaskConfig, RegisteredScans, atlas_task
+from toolkit.splits import thin
 from toolkit.text import DividedCorpora
 
 
@@ -12,22 +11,23 @@ def atlas_tasks(registered: RegisteredScans, config: AtlasTaskConfig) -> list[Ta
     return [Task(**atlas_task(registered, config))]
 
 
-def text_tasks(corpora: DividedCorpora, name: str, languages: Sequence[str] = ()) -> list[Task]:
+def text_tasks(corpora: DividedCorpora, name: str, *, max_test_per_class: int | None = None, seed: int = 0) -> list[Task]:
     """A task for each card that holds labelled texts out, and for each of its languages.
 
     Args:
         corpora: Divided texts; all training texts of the language are there to learn from without labels.
         name: What is told apart, such as "sentiment".
-        languages: Only these; all when empty.
+        max_test_per_class: The test is thinned at random to so many texts of each class; all when not given.
+        seed: Of the thinning.
     """
     tasks = []
     for card, test in corpora.test.items():
         for language in sorted(set(test.languages)):
-            if languages and language not in languages:
-                continue
             pool = corpora.train[card].of_language(language)
             pool = pool.take(pool.labels >= 0)
             judged = test.of_language(language)
+            if max_test_per_class is not None:
+                judged = judged.take(thin(judged.labels, max_test_per_class, seed=seed))
             tasks.append(
                 Task(
                     leg="text",

@@ -77,7 +77,7 @@ def _noise_bank() -> np.ndarray:
 
 
 @numba.njit(nogil=True, cache=True, fastmath=True)
-def _render(source, scale, offset, matrices, shading, bias, noise_offsets, bank, out):  # type: ignore[no-untyped-def]
+def _render(source, scale, offset, matrices, shading, bias, noise_at, bank, out):  # type: ignore[no-untyped-def]
     size = out.shape[2:]
     scratch = np.empty(size, np.float32)
     for v in range(out.shape[0]):
@@ -88,7 +88,7 @@ def _render(source, scale, offset, matrices, shading, bias, noise_offsets, bank,
                 _blur(patch, scratch, shading[v, 0])
             _shade(patch, shading[v], bias[v])
             if shading[v, 5] > 0:
-                _add_noise(patch, shading[v, 5], bank, noise_offsets[v] + c * patch.size)
+                _add_noise(patch, shading[v, 5], bank, noise_at[v] + c * patch.size)
 
 
 @numba.njit(nogil=True, cache=True, fastmath=True)
