@@ -72,7 +72,7 @@ def run(config: Config, *, report: object = None) -> RunFolder:
                 **common,
                 output=config.output / name / "study",
                 encoder=config.output / name / "encoder",
-                pretraining=leg.pretrain.objective.name,
+                pretraining=leg.pretrain.method,
                 cards=leg.pretrain.cards,
             )
         )

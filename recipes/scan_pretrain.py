@@ -35,6 +35,11 @@ class Pretraining(Section):
     objective: config_union("scans") = SimCLRConfig()  # type: ignore[valid-type]
     training: TrainingConfig = TrainingConfig()
 
+    @property
+    def method(self) -> str:
+        """What the tables call it."""
+        return self.objective.name
+
 
 class Config(Pretraining, RunConfig):
     """The recipe's configuration."""

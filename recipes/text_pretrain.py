@@ -53,6 +53,11 @@ class Pretraining(Section):
     objective: config_union("text") = MLMConfig()  # type: ignore[valid-type]
     training: TrainingConfig = TrainingConfig()
 
+    @property
+    def method(self) -> str:
+        """What the tables call it: the start from co-occurrences is a part of it."""
+        return f"spectral+{self.objective.name}"
+
 
 class Config(Pretraining, RunConfig):
     """The recipe's configuration."""

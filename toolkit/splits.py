@@ -1,4 +1,5 @@
-"""Who is trained on and who is tested on: grouped holdouts, nested draws of labels, and the guard against leakage."""
+"""Who is trained on and who is tested on: grouped holdouts, nested draws of labels, and the guard against
+leakage."""
 
 import hashlib
 import json
@@ -26,12 +27,12 @@ def holdout(
     """Sets a test set aside that is balanced by class; no group is ever on both sides.
 
     Every class gets the same number of test samples, spread over the strata in proportion to the class's own
-    numbers there. Groups are taken whole, in random order. What a chosen group has beyond the numbers wanted is
-    on neither side: it may not be trained on, and would tip the balance of the test.
+    numbers there. Groups are taken whole, in random order. What a chosen group has beyond the numbers wanted
+    is on neither side: it may not be trained on, and would tip the balance of the test.
 
     Args:
-        labels: Class of each sample, 0 to K - 1; -1 where unknown. Unlabelled samples are trained on unless their
-            group is tested on.
+        labels: Class of each sample, 0 to K - 1; -1 where unknown. Unlabelled samples are trained on unless
+            their group is tested on.
         groups: What must not be split, one value a sample: a subject, a document, a near-duplicate cluster.
         strata: What the test should represent as the whole does, one value a sample, such as domain or site.
         share: Test share of the smallest class, between 0 and 1. Give this or `per_class`.
@@ -87,8 +88,8 @@ def holdout(
     left = np.bincount(labels[train][labels[train] != UNLABELLED], minlength=classes.max() + 1)[classes]
     if any(wanted.values()) or not left.all():
         raise DataError(
-            f"groups are too large to hold {per_class} samples a class out and have samples of every class left to "
-            "train on; ask for a smaller test"
+            f"groups are too large to hold {per_class} samples a class out and have samples of every class "
+            "left to train on; ask for a smaller test"
         )
     return train, np.flatnonzero(in_test)
 
@@ -98,8 +99,9 @@ def nested_draws(
 ) -> dict[int, np.ndarray]:
     """The labelled samples of one draw at each budget, the smaller within the larger.
 
-    Each class is shuffled once for a draw and a budget takes the first of it, so that a curve over budgets adds
-    labels to those it had. A pure function of the labels, `seed` and `draw`: other draws and budgets do not matter.
+    Each class is shuffled once for a draw and a budget takes the first of it, so that a curve over budgets
+    adds labels to those it had. A pure function of the labels, `seed` and `draw`: other draws and budgets do
+    not matter.
 
     Args:
         labels: Class of each sample of the pool, 0 to K - 1.
@@ -116,9 +118,15 @@ def nested_draws(
     labels = np.asarray(labels)
     classes, counts = np.unique(labels[labels != UNLABELLED], return_counts=True)
     if not len(classes) or counts.min() < max(budgets):
-        smallest = f"class {classes[counts.argmin()]} has {counts.min()}" if len(classes) else "there are none"
-        raise DataError(f"a budget of {max(budgets)} labels a class needs as many in the pool, but {smallest}")
-    shuffled = [np.random.default_rng([seed, draw, int(c)]).permutation(np.flatnonzero(labels == c)) for c in classes]
+        smallest = (
+            f"class {classes[counts.argmin()]} has {counts.min()}" if len(classes) else "there are none"
+        )
+        raise DataError(
+            f"a budget of {max(budgets)} labels a class needs as many in the pool, but {smallest}"
+        )
+    shuffled = [
+        np.random.default_rng([seed, draw, int(c)]).permutation(np.flatnonzero(labels == c)) for c in classes
+    ]
     return {budget: np.sort(np.concatenate([rows[:budget] for rows in shuffled])) for budget in budgets}
 
 
@@ -136,7 +144,8 @@ def refuse_leakage(
     """Stops when a test subject was also pretrained on: the score would not be one of unseen subjects.
 
     Args:
-        pretraining_subjects: Subjects or groups that pretraining saw. Pseudonyms: they may appear in the message.
+        pretraining_subjects: Subjects or groups that pretraining saw. Pseudonyms: they may appear in the
+            message.
         test_subjects: Subjects or groups that will be tested on.
         allow: Only warn, for studies of the leak itself.
 
@@ -195,7 +204,9 @@ def refuse_seen(folder: Path, test_subjects: Iterable[Hashable], *, allow: bool 
     path = folder / SEEN_FILE
     if not path.is_file():
         if not allow:
-            raise DataError(f"{folder}: no {SEEN_FILE}, so nothing says that its pretraining left the test subjects out")
+            raise DataError(
+                f"{folder}: no {SEEN_FILE}, so nothing says that its pretraining left the test subjects out"
+            )
         return
     refuse_leakage(json.loads(path.read_text(encoding="utf-8")), _digests(test_subjects), allow=allow)
 

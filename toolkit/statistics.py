@@ -1,4 +1,5 @@
-"""How sure: intervals over draws and over subjects, paired comparison, and the labels that pretraining saved."""
+"""How sure: intervals over draws and over subjects, paired comparison, and the labels that pretraining
+saved."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -32,8 +33,8 @@ class LabelsSaved:
 
     Attributes:
         budget: Labels a class that the pretrained method was given.
-        equal_budget: Labels a class at which the best baseline scores the same, with its interval. `inf`: more than
-            `largest_measured`. NaN where pretraining is not ahead.
+        equal_budget: Labels a class at which the best baseline scores the same, with its interval. `inf`:
+            more than `largest_measured`. NaN where pretraining is not ahead.
         largest_measured: The largest budget at which the baseline was measured.
     """
 
@@ -65,8 +66,8 @@ class LabelsSaved:
 def t_interval(values: Sequence[float] | np.ndarray, confidence: float = 0.95) -> Interval:
     """Student's t interval of the mean (Student, "The probable error of a mean", Biometrika 1908).
 
-    Over draws of labels it says how the score varies with *which* samples are labelled; the test set is fixed.
-    Draws out of one small pool overlap, so the interval is then too narrow.
+    Over draws of labels it says how the score varies with *which* samples are labelled; the test set is
+    fixed. Draws out of one small pool overlap, so the interval is then too narrow.
 
     Args:
         values: One value a draw.
@@ -88,8 +89,8 @@ def paired_difference(
 ) -> PairedDifference:
     """Mean difference of two methods on the same draws, its t interval and the paired t test (Student, 1908).
 
-    The same draws for both remove what a lucky choice of labels gives to either. The p value is of one comparison:
-    it is not adjusted for the number of tasks, budgets and metrics that a table shows.
+    The same draws for both remove what a lucky choice of labels gives to either. The p value is of one
+    comparison: it is not adjusted for the number of tasks, budgets and metrics that a table shows.
 
     Args:
         ours: One value a draw.
@@ -116,10 +117,11 @@ def subject_bootstrap(
     num_resamples: int = 1000,
     seed: int = 0,
 ) -> Interval:
-    """Percentile bootstrap of a mean over subjects (Efron & Tibshirani, "An Introduction to the Bootstrap", 1993).
+    """Percentile bootstrap of a mean over subjects (Efron & Tibshirani, "An Introduction to the Bootstrap",
+    1993).
 
-    It says how the score would vary with *other test subjects*, which an interval over draws does not. Subjects are
-    resampled whole, because samples of one subject are alike.
+    It says how the score would vary with *other test subjects*, which an interval over draws does not.
+    Subjects are resampled whole, because samples of one subject are alike.
 
     Args:
         values: One value a test sample, such as the share of draws in which it was classified rightly.
@@ -129,8 +131,8 @@ def subject_bootstrap(
         seed: Seed of the resampling.
 
     Returns:
-        The mean over samples and its interval; the bounds are NaN for fewer than `MIN_SUBJECTS` subjects, where the
-        percentile bootstrap promises more than it holds.
+        The mean over samples and its interval; the bounds are NaN for fewer than `MIN_SUBJECTS` subjects,
+        where the percentile bootstrap promises more than it holds.
     """
     values = np.asarray(values, dtype=float)
     names: dict[Hashable, int] = {}
@@ -155,10 +157,11 @@ def labels_saved(
     """The budget at which the baseline reaches the pretrained method's score at `budget` labels a class.
 
     The baseline's mean curve is made monotone (isotonic regression by pooling neighbours, Barlow et al.,
-    "Statistical Inference under Order Restrictions", 1972) and interpolated linearly in the logarithm of the budget;
-    nothing is extrapolated. The interval is the set of budgets at which a paired t test does not tell the two apart,
-    from the first to the last (test inversion, as Fieller, "Some problems in interval estimation", JRSS B 1954):
-    it needs no normality of the crossing itself and stays valid where the crossing lies beyond what was measured.
+    "Statistical Inference under Order Restrictions", 1972) and interpolated linearly in the logarithm of the
+    budget; nothing is extrapolated. The interval is the set of budgets at which a paired t test does not tell
+    the two apart, from the first to the last (test inversion, as Fieller, "Some problems in interval
+    estimation", JRSS B 1954): it needs no normality of the crossing itself and stays valid where the crossing
+    lies beyond what was measured.
 
     Args:
         budgets: Labels a class at which the baseline was measured, ascending, (num_budgets,).
@@ -168,8 +171,8 @@ def labels_saved(
         confidence: Coverage of the interval.
 
     Returns:
-        See `LabelsSaved`. The estimate is NaN where pretraining is not ahead at `budget` on average, and bounds that
-        lie beyond the measured budgets are `inf` above and the smallest budget below.
+        See `LabelsSaved`. The estimate is NaN where pretraining is not ahead at `budget` on average, and
+        bounds that lie beyond the measured budgets are `inf` above and the smallest budget below.
     """
     baseline_scores = np.asarray(baseline_scores, dtype=float)
     ssl_scores = np.asarray(ssl_scores, dtype=float)
@@ -204,11 +207,9 @@ def _first(log_budgets: np.ndarray, reached: np.ndarray) -> float:
 def _pool_where_mean_falls(scores: np.ndarray) -> np.ndarray:
     """Averages neighbouring budgets within each draw where the mean over draws is not monotone.
 
-    The pools are those of the isotonic regression of the mean, so the mean of the result is that regression, and
-    each draw went through the same linear map.
+    The pools are those of the isotonic regression of the mean, so the mean of the result is that regression,
+    and each draw went through the same linear map.
     """
     fitted = IsotonicRegression().fit_transform(np.arange(scores.shape[1]), scores.mean(axis=0))
     _, pool = np.unique(fitted, return_inverse=True)
     return np.stack([scores[:, pool == p].mean(axis=1) for p in pool], axis=1)
-
-

@@ -35,10 +35,10 @@ def patches() -> np.ndarray:
 def test_embeddings_are_the_pooled_features(encoder: ScanEncoder, patches: np.ndarray) -> None:
     features = encoder(torch.from_numpy(patches))
     assert [tuple(f.shape[1:]) for f in features] == [
-        (4, 12, 12, 12),
-        (8, 6, 6, 6),
-        (16, 3, 3, 3),
-        (32, 2, 2, 2),
+        (4, 8, 8, 8),
+        (8, 4, 4, 4),
+        (16, 2, 2, 2),
+        (32, 1, 1, 1),
     ]
     pooled = encoder.pooled(features).detach().numpy()
     assert pooled.shape == (5, encoder.embed_dim) == (5, 48)
@@ -122,7 +122,7 @@ def test_weights_that_do_not_fit_are_named(
     elif change == "add":
         weights["network.extra"] = torch.zeros(1)
     else:
-        weights[name] = torch.zeros(4, 1, 5, 5, 5)
+        weights[name] = torch.zeros(4, 1, 3, 3, 3)
     save_file(weights, tmp_path / "model.safetensors")
     with pytest.raises(CheckpointError, match=message):
         ScanEncoder.from_pretrained(tmp_path)

@@ -1,4 +1,5 @@
-"""Small tasks and methods whose right answers are known, for the tests of this folder and their subprocesses."""
+"""Small tasks and methods whose right answers are known, for the tests of this folder and their
+subprocesses."""
 
 import sys
 import time
@@ -25,15 +26,25 @@ def text_task(seed: int = 0, num_pool: int = 80) -> Task:
     def texts(labels: np.ndarray) -> list[str]:
         fillers = ["the film", "this book", "a long story", "it was", "my phone", "and then"]
         return [
-            f"{rng.choice(fillers)} {rng.choice(WORDS[label])} {rng.choice(fillers)} {rng.integers(100)}" for label in labels
+            f"{rng.choice(fillers)} {rng.choice(WORDS[label])} {rng.choice(fillers)} {rng.integers(100)}"
+            for label in labels
         ]
 
     pool_labels, test_labels = np.tile([0, 1], num_pool // 2), np.tile([0, 1], 30)
     return Task(
-        leg="text", name="sentiment", language="en", site="", pool=texts(pool_labels), pool_labels=pool_labels,
-        pool_groups=np.arange(num_pool), test=texts(test_labels), test_labels=test_labels,
-        test_groups=np.arange(1000, 1060), class_names=("good", "bad"), unlabelled=texts(rng.integers(0, 2, 200)),
-    )  # fmt: skip
+        leg="text",
+        name="sentiment",
+        language="en",
+        site="",
+        pool=texts(pool_labels),
+        pool_labels=pool_labels,
+        pool_groups=np.arange(num_pool),
+        test=texts(test_labels),
+        test_labels=test_labels,
+        test_groups=np.arange(1000, 1060),
+        class_names=("good", "bad"),
+        unlabelled=texts(rng.integers(0, 2, 200)),
+    )
 
 
 def scan_task(seed: int = 0, per_class: int = 20, size: int = 12) -> Task:
@@ -48,17 +59,27 @@ def scan_task(seed: int = 0, per_class: int = 20, size: int = 12) -> Task:
 
     pool_labels, test_labels = np.tile([0, 1, 2], per_class), np.tile([0, 1, 2], 15)
     return Task(
-        leg="scans", name="slabs", language="", site="b", pool=patches(pool_labels), pool_labels=pool_labels,
-        pool_groups=np.repeat("a", len(pool_labels)), test=patches(test_labels), test_labels=test_labels,
-        test_groups=np.repeat("b", len(test_labels)), class_names=("x", "y", "z"),
-        unlabelled=patches(rng.integers(0, 3, 100)), pool_positions=pool_labels[:, None] * np.ones((1, 3)) * 9,
+        leg="scans",
+        name="slabs",
+        language="",
+        site="b",
+        pool=patches(pool_labels),
+        pool_labels=pool_labels,
+        pool_groups=np.repeat("a", len(pool_labels)),
+        test=patches(test_labels),
+        test_labels=test_labels,
+        test_groups=np.repeat("b", len(test_labels)),
+        class_names=("x", "y", "z"),
+        unlabelled=patches(rng.integers(0, 3, 100)),
+        pool_positions=pool_labels[:, None] * np.ones((1, 3)) * 9,
         test_positions=test_labels[:, None] * np.ones((1, 3)) * 9 + 1,
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True)
 class Informed:
-    """Stands for a pretrained method: features that hold the answer under noise. `pause_s` makes cells slow."""
+    """Stands for a pretrained method: features that hold the answer under noise. `pause_s` makes cells
+    slow."""
 
     noise: float = 1.0
     name: str = "ssl-probe"
@@ -74,7 +95,8 @@ class Informed:
         time.sleep(self.pause_s)
         return {
             "": tuple(
-                np.eye(task.num_classes)[labels] + self.noise * rng.normal(size=(len(labels), task.num_classes))
+                np.eye(task.num_classes)[labels]
+                + self.noise * rng.normal(size=(len(labels), task.num_classes))
                 for labels in (task.pool_labels, task.test_labels)
             )
         }
@@ -108,7 +130,13 @@ class TinyEncoder(nn.Module):
 
 
 def methods(pause_s: float = 0.0) -> list:
-    return [Majority(), Raw(), PrincipalComponents(), KMeansFeatures(num_centres=8), Informed(0.3, pause_s=pause_s)]
+    return [
+        Majority(),
+        Raw(),
+        PrincipalComponents(),
+        KMeansFeatures(num_centres=8),
+        Informed(0.3, pause_s=pause_s),
+    ]
 
 
 if __name__ == "__main__":  # for the test that kills it: a study whose methods take a moment each

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from toolkit.errors import DataError
-from toolkit.scans import balanced_centres, sliding_patches, world_positions
+from toolkit.scans import balanced_centres, cut_patches, sliding_patches, world_positions
 
 
 def test_centres_are_balanced_and_lie_in_their_class() -> None:
@@ -15,6 +15,18 @@ def test_centres_are_balanced_and_lie_in_their_class() -> None:
     assert len(np.unique(centres, axis=0)) == 150
     np.testing.assert_array_equal(centres, balanced_centres(classes, 3, 50, seed=4)[0])
     assert not np.array_equal(centres, balanced_centres(classes, 3, 50, seed=5)[0])
+
+
+def test_a_cut_patch_is_the_array_itself_padded_with_0() -> None:
+    array = np.random.default_rng([0]).normal(100, 50, (2, 10, 11, 12)).astype(np.float32)
+    inside, corner = cut_patches(array, np.array([[5, 5, 5], [0, 0, 0]]), 6)
+    np.testing.assert_array_equal(inside, array[:, 2:8, 2:8, 2:8])
+    np.testing.assert_array_equal(corner[:, 3:, 3:, 3:], array[:, :3, :3, :3])
+    corner[:, 3:, 3:, 3:] = 0
+    assert (corner == 0).all()
+    np.testing.assert_array_equal(
+        cut_patches(array, np.array([[9, 10, 11]]), 6)[0, :, :4, :4, :4], array[:, 6:, 7:, 8:]
+    )
 
 
 def test_too_small_a_class_is_named() -> None:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from toolkit.errors import DataError
 from toolkit.scans import Preprocessing, Volume, preprocess, resample
@@ -84,3 +85,9 @@ def test_otsu_parts_two_tissues() -> None:
 def test_an_empty_scan_is_refused(value: float, message: str) -> None:
     with pytest.raises(DataError, match=message):
         preprocess(Volume(np.full((1, 8, 8, 8), value, np.float32), np.eye(4)), Preprocessing())
+
+
+@pytest.mark.parametrize("percentiles", [(99, 1), (5, 5), (-1, 50), (0, 101)])
+def test_percentiles_that_make_no_scale_are_refused(percentiles: tuple[float, float]) -> None:
+    with pytest.raises(ValidationError):
+        Preprocessing(intensity_percentiles=percentiles)

@@ -130,7 +130,7 @@ class TextEncoder(nn.Module):
         model.pooler = None  # a layer over the first token, which nothing here trains
         if spectral is not None:
             with torch.no_grad():
-                _start_from(model.get_input_embeddings().weight, torch.from_numpy(spectral))
+                _start_from(model, torch.from_numpy(spectral))
         return cls(
             model,
             tokenizer,
@@ -142,8 +142,20 @@ class TextEncoder(nn.Module):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copies and pickles by configuration and weights: the hooks that transformers leaves on a model do not."""
-        kept = {"max_length": self.max_length, "token_weights": self.token_weights, "static_vectors": self.static_vectors}
-        return _rebuilt, (type(self), self.model.config, self.state_dict(), self.tokenizer, self.variants, kept, self.training)
+        kept = {
+            "max_length": self.max_length,
+            "token_weights": self.token_weights,
+            "static_vectors": self.static_vectors,
+        }
+        return _rebuilt, (
+            type(self),
+            self.model.config,
+            self.state_dict(),
+            self.tokenizer,
+            self.variants,
+            kept,
+            self.training,
+        )
 
     def untrained(self, seed: int) -> Self:
         """A new encoder of the same size with random weights, that pools its last layer's tokens alike."""
@@ -332,10 +344,21 @@ def _transformers_config(config: TextEncoderConfig, vocab_size: int) -> Pretrain
     )
 
 
-def _start_from(weight_VH: Tensor, spectral_VS: Tensor) -> None:
-    """Overwrites the embeddings of tokens that have a spectral vector, at the deviation they were drawn
-    with."""
+def _start_from(model: PreTrainedModel, spectral_VS: Tensor) -> None:
+    """Makes the untrained model repeat the spectral vectors: every block starts as the identity.
+
+    Training then adds context to what counting found; from random blocks it would have to find it again. The
+    branches of each block are closed by a zero output matrix (Zhang et al. 2019, "Fixup", arXiv:1901.09321), and
+    positions and types start near zero, since they carry nothing yet.
+    """
+    weight_VH = model.get_input_embeddings().weight
     width = min(weight_VH.shape[1], spectral_VS.shape[1])
     known = spectral_VS.abs().sum(dim=1) > 0
     vectors = spectral_VS[known, :width].to(weight_VH)
-    weight_VH[known, :width] = vectors * weight_VH[known].std() / vectors.std().clamp_min(1e-12)
+    weight_VH[known, width:] = 0
+    weight_VH[known, :width] = vectors * model.config.initializer_range / vectors.std().clamp_min(1e-12)
+    for embedding in (model.embeddings.position_embeddings, model.embeddings.token_type_embeddings):
+        embedding.weight.mul_(0.05)
+    for block in model.encoder.layer:
+        block.attention.output.dense.weight.zero_()
+        block.output.dense.weight.zero_()

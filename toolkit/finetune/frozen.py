@@ -17,8 +17,8 @@ from toolkit.finetune.task import Inputs, Task, select
 class Encoder(Protocol):
     """What this room needs of an encoder (an `nn.Module`).
 
-    Those of text also have `collate(texts) -> batch`, and `embed_variants(texts) -> {name: (N, D)}` where they offer
-    several poolings; patches go to `forward` as a tensor (B, C, I, J, K), normalised.
+    Those of text also have `collate(texts) -> batch`, and `embed_variants(texts) -> {name: (N, D)}` where
+    they offer several poolings; patches go to `forward` as a tensor (B, C, I, J, K), normalised.
 
     Attributes:
         embed_dim: Length of what `pooled` gives.
@@ -87,7 +87,11 @@ def embed(encoder: nn.Module, inputs: Inputs, batch_size: int = 128) -> np.ndarr
     """Pooled features of normalised inputs with the weights as they are, (N, embed_dim) float32."""
     encoder.eval()
     # Texts of like length together: less padding. The order is undone below.
-    order = np.argsort([len(x) for x in inputs], kind="stable") if isinstance(inputs, list) else np.arange(len(inputs))
+    order = (
+        np.argsort([len(x) for x in inputs], kind="stable")
+        if isinstance(inputs, list)
+        else np.arange(len(inputs))
+    )
     features = np.empty((len(inputs), encoder.embed_dim), dtype=np.float32)
     for start in range(0, len(order), batch_size):
         part = order[start : start + batch_size]

@@ -34,7 +34,12 @@ def probe_cells(
 
 
 def trained_cell(
-    method: "TrainedMethod", labelled: "Inputs", labels: np.ndarray, test: "Inputs", num_classes: int, seed: int
+    method: "TrainedMethod",
+    labelled: "Inputs",
+    labels: np.ndarray,
+    test: "Inputs",
+    num_classes: int,
+    seed: int,
 ) -> list[np.ndarray]:
     """One cell that trains a network, in a worker."""
     with threadpool_limits(1):

@@ -9,11 +9,13 @@ from toolkit.finetune.probe import Features
 from toolkit.finetune.task import Inputs, Task
 
 BASELINES = ("raw", "pca", "kmeans", "random", "scratch")
-"""The methods that *best baseline* is the best of; position and external are reference lines, majority is chance."""
+"""The methods that *best baseline* is the best of; position and external are reference lines, majority is
+chance."""
 
 
 class Classifier(Protocol):
-    """Learns from labelled rows and predicts test rows; must pickle, and be a pure function of its arguments."""
+    """Learns from labelled rows and predicts test rows; must pickle, and be a pure function of its
+    arguments."""
 
     def fit_predict(
         self,

@@ -9,8 +9,8 @@ METRICS = ("accuracy", "macro_f1", "auroc")
 def score(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
     """The study's metrics by name.
 
-    Macro averages go over the classes that the test set has, for every method alike: a class without test samples
-    has no recall and no ROC curve.
+    Macro averages go over the classes that the test set has, for every method alike: a class without test
+    samples has no recall and no ROC curve.
 
     Args:
         labels: True classes, (M,), 0 to K - 1.
@@ -22,7 +22,9 @@ def score(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
     """
     present = np.unique(labels)
     predicted = probabilities.argmax(axis=1)
-    curves = [roc_auc_score(labels == c, probabilities[:, c]) for c in present] if len(present) > 1 else [np.nan]
+    curves = (
+        [roc_auc_score(labels == c, probabilities[:, c]) for c in present] if len(present) > 1 else [np.nan]
+    )
     return {
         "accuracy": float(np.mean(predicted == labels)),
         "macro_f1": float(f1_score(labels, predicted, labels=present, average="macro", zero_division=0.0)),

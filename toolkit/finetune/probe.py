@@ -1,4 +1,5 @@
-"""Logistic regression on frozen features, with its strength and its features chosen on the labelled samples alone."""
+"""Logistic regression on frozen features, with its strength and its features chosen on the labelled samples
+alone."""
 
 from collections.abc import Mapping
 
@@ -17,11 +18,13 @@ class ProbeConfig(Section):
     """How a probe is fitted."""
 
     strengths: tuple[float, ...] = (1.0, 10.0, 100.0)
-    """Inverse regularisation strengths (scikit-learn's C) tried, ascending, for rows of unit mean square norm."""
+    """Inverse regularisation strengths (scikit-learn's C) tried, ascending, for rows of unit mean square
+    norm."""
     default_strength: float = 10.0
     """The one taken where a class has too few labels to cross-validate."""
     min_labels_to_choose: int = 4
-    """Labels of the smallest class from which cross-validation chooses; below, the default and the first variant."""
+    """Labels of the smallest class from which cross-validation chooses; below, the default and the first
+    variant."""
     num_folds: int = 4
     """Folds of the cross-validation."""
 
@@ -29,8 +32,8 @@ class ProbeConfig(Section):
 def centre(pool: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Takes the pool's mean off dense features and scales them as a whole, to a mean square norm of one.
 
-    Directions of large variance stay large: a prior that suits principal components and most embeddings. The common
-    scale makes one range of regularisation strengths fit features of any dimension.
+    Directions of large variance stay large: a prior that suits principal components and most embeddings. The
+    common scale makes one range of regularisation strengths fit features of any dimension.
 
     Args:
         pool: Features of all samples that may be labelled, (N, D); their labels are not used.
@@ -45,26 +48,32 @@ def centre(pool: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def standardise(pool: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """As `centre`, with each dimension first divided by its deviation over the pool; constant ones are dropped."""
+    """As `centre`, with each dimension first divided by its deviation over the pool; constant ones are
+    dropped."""
     deviation = pool.std(axis=0, dtype=np.float64)
     informative = deviation > 1e-6 * deviation.max(initial=0.0)
     if not informative.any():
         return centre(pool, test)
-    return centre(pool[:, informative] / deviation[informative], test[:, informative] / deviation[informative])
+    return centre(
+        pool[:, informative] / deviation[informative], test[:, informative] / deviation[informative]
+    )
 
 
 def scalings(variants: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, tuple[Features, Features]]:
-    """Dense features in both scalings that a probe may choose from: all centred ones first, then the standardised."""
+    """Dense features in both scalings that a probe may choose from: all centred ones first, then the
+    standardised."""
     scaled: dict[str, tuple[Features, Features]] = {name: centre(*pair) for name, pair in variants.items()}
     return scaled | {f"{name} standardised".strip(): standardise(*pair) for name, pair in variants.items()}
 
 
 class Probe:
-    """Multinomial logistic regression whose strength and feature variant come from cross-validation on the labels.
+    """Multinomial logistic regression whose strength and feature variant come from cross-validation on the
+    labels.
 
-    Only the labelled samples take part in a choice; the test features are used for nothing but the prediction. The
-    fit is exact but cheap: with fewer labels than dimensions it runs in the span of the labelled rows, where an L2
-    penalty has the same solution (the representer theorem: Kimeldorf & Wahba, 1971).
+    Only the labelled samples take part in a choice; the test features are used for nothing but the
+    prediction. The fit is exact but cheap: with fewer labels than dimensions it runs in the span of the
+    labelled rows, where an L2 penalty has the same solution (the representer theorem: Kimeldorf & Wahba,
+    1971).
 
     Args:
         config: How to fit.
@@ -74,7 +83,11 @@ class Probe:
         self.config = config or ProbeConfig()
 
     def fit_predict(
-        self, labelled: Mapping[str, Features], labels: np.ndarray, test: Mapping[str, Features], num_classes: int
+        self,
+        labelled: Mapping[str, Features],
+        labels: np.ndarray,
+        test: Mapping[str, Features],
+        num_classes: int,
     ) -> np.ndarray:
         """Probabilities of the test samples.
 
@@ -107,7 +120,9 @@ class Probe:
                 model = _model(config.strengths[0], tolerance=1e-3, warm_start=True)
                 for strength in config.strengths:  # from strong to weak: each solution starts the next
                     model.set_params(C=strength).fit(rows[train], labels[train])
-                    loss = log_loss(labels[held_out], model.predict_proba(rows[held_out]), labels=model.classes_)
+                    loss = log_loss(
+                        labels[held_out], model.predict_proba(rows[held_out]), labels=model.classes_
+                    )
                     losses[name, strength] = losses.get((name, strength), 0.0) + loss
         return min(losses, key=losses.__getitem__)
 
@@ -119,7 +134,9 @@ def _model(strength: float, tolerance: float, warm_start: bool = False) -> Logis
 def _span(labelled: Features, test: Features) -> tuple[np.ndarray, np.ndarray]:
     """Both in an orthonormal basis of the labelled rows' span, where those have fewer rows than columns."""
     if labelled.shape[0] >= labelled.shape[1]:
-        return tuple(x.toarray() if sp.issparse(x) else np.asarray(x, dtype=np.float64) for x in (labelled, test))
+        return tuple(
+            x.toarray() if sp.issparse(x) else np.asarray(x, dtype=np.float64) for x in (labelled, test)
+        )
     gram, cross = labelled @ labelled.T, test @ labelled.T
     gram, cross = (np.asarray(x.toarray() if sp.issparse(x) else x, dtype=np.float64) for x in (gram, cross))
     variances, basis = np.linalg.eigh(gram)

@@ -2,9 +2,9 @@
 
     run_study(tasks, methods, StudyConfig(budgets=(2, 5, 20, 100)), folder, executor=ProcessPoolExecutor(2))
 
-It leaves `results.csv`, `predictions.parquet`, `summary.csv` and `comparisons.csv` in the folder. Each cell is kept
-as it is done, under a digest of all that it depends on: a run that was cut off goes on where it was, a changed task
-or method is computed anew, and the number of workers changes nothing.
+It leaves `results.csv`, `predictions.parquet`, `summary.csv` and `comparisons.csv` in the folder. Each cell
+is kept as it is done, under a digest of all that it depends on: a run that was cut off goes on where it was,
+a changed task or method is computed anew, and the number of workers changes nothing.
 """
 
 from collections.abc import Iterator, Sequence
@@ -38,7 +38,8 @@ class StudyConfig(Section):
     budgets: tuple[int, ...] = Field((8, 32, 128), min_length=1)
     """Labels a class, ascending."""
     num_draws: int = Field(10, gt=0)
-    """Draws of labels for probes and baselines. The spread between draws is large: fewer than 10 say little."""
+    """Draws of labels for probes and baselines. The spread between draws is large: fewer than 10 say
+    little."""
     trained_budgets: tuple[int, ...] = (32,)
     """Budgets at which networks are trained (scratch, ssl-finetune)."""
     trained_draws: int = Field(3, gt=0)
@@ -48,13 +49,18 @@ class StudyConfig(Section):
     methods: tuple[str, ...] = ()
     """Names of the methods to run; all when empty."""
     max_pool_per_class: int = Field(512, gt=0)
-    """The pool is thinned at random to so many samples of each class, to save embedding what no draw needs."""
+    """The pool is thinned at random to so many samples of each class, to save embedding what no draw
+    needs."""
     seed: int = Field(0, ge=0)
     """Seed of thinning, draws and trainings."""
 
 
 def run_study(
-    tasks: Sequence[Task], methods: Sequence[Method], config: StudyConfig, folder: Path, executor: Executor | None = None
+    tasks: Sequence[Task],
+    methods: Sequence[Method],
+    config: StudyConfig,
+    folder: Path,
+    executor: Executor | None = None,
 ) -> pd.DataFrame:
     """Runs the cells that are not there yet and writes the tables.
 
@@ -63,8 +69,8 @@ def run_study(
         methods: What to compare.
         config: Budgets and draws.
         folder: Where tables go, and cells in its `cells/`.
-        executor: Runs cells in parallel (`concurrent.futures` interface); by default they run here one by one. What
-            is handed to it is whole in itself, so the workers may be on other machines.
+        executor: Runs cells in parallel (`concurrent.futures` interface); by default they run here one by
+            one. What is handed to it is whole in itself, so the workers may be on other machines.
 
     Returns:
         The rows of `results.csv`.
@@ -75,7 +81,9 @@ def run_study(
         DiskError: The folder cannot be written.
     """
     chosen = _choose(methods, config.methods)
-    tasks = [task.thinned(thin(task.pool_labels, config.max_pool_per_class, seed=config.seed)) for task in tasks]
+    tasks = [
+        task.thinned(thin(task.pool_labels, config.max_pool_per_class, seed=config.seed)) for task in tasks
+    ]
     cells = {}
     for task in tasks:
         digest = task.digest()
@@ -87,7 +95,9 @@ def run_study(
     jobs = _jobs(tasks, chosen, cells, kept, executor or InProcess())
     for cell, probabilities in track(jobs, "study", total=len(every), done=num_done):
         cell.save(kept, probabilities)
-    results = write_tables(tasks, [cells[task.key, i] for task in tasks for i in range(len(chosen))], kept, folder)
+    results = write_tables(
+        tasks, [cells[task.key, i] for task in tasks for i in range(len(chosen))], kept, folder
+    )
     current = {cell.path(kept).name for cell in every}
     for stale in kept.iterdir():
         if stale.name not in current:
@@ -107,11 +117,17 @@ def _cells(task: Task, task_digest: str, method: Method, config: StudyConfig) ->
     identity = (task_digest, method.name, method.pretraining)
     if isinstance(method, Majority):
         none = np.empty(0, dtype=np.int64)
-        return [Cell(task.key, method.name, method.pretraining, None, None, None, none, cell_digest(*identity))]
+        return [
+            Cell(task.key, method.name, method.pretraining, None, None, None, none, cell_digest(*identity))
+        ]
     trained = not hasattr(method, "features")
     possible = _possible(task, config.budgets)
     budgets = [budget for budget in possible if budget in config.trained_budgets] if trained else possible
-    identity = (*identity, method.fingerprint(), "" if trained else repr(getattr(method.classifier, "config", "")))
+    identity = (
+        *identity,
+        method.fingerprint(),
+        "" if trained else repr(getattr(method.classifier, "config", "")),
+    )
     cells = []
     for draw in range(min(config.trained_draws, config.num_draws) if trained else config.num_draws):
         draws = nested_draws(task.pool_labels, possible, draw=draw, seed=config.seed)
@@ -128,7 +144,9 @@ def _possible(task: Task, budgets: Sequence[int]) -> list[int]:
     smallest = int(np.bincount(task.pool_labels, minlength=task.num_classes).min())
     possible = sorted({budget for budget in budgets if budget <= smallest})
     if not possible:
-        raise DataError(f"task {task.key}: its smallest class has {smallest} samples to label; give smaller budgets")
+        raise DataError(
+            f"task {task.key}: its smallest class has {smallest} samples to label; give smaller budgets"
+        )
     return possible
 
 
@@ -166,14 +184,20 @@ def _work(task: Task, method: Method, missing: list[Cell]) -> Iterator[tuple]:
         test = {name: test for name, (_, test) in variants.items()}
         for draw in sorted({cell.draw for cell in missing}):
             job_cells = [cell for cell in missing if cell.draw == draw]
-            labelled = [{name: pool[cell.labelled] for name, (pool, _) in variants.items()} for cell in job_cells]
+            labelled = [
+                {name: pool[cell.labelled] for name, (pool, _) in variants.items()} for cell in job_cells
+            ]
             job_labels = [labels[cell.labelled] for cell in job_cells]
             yield probe_cells, (method.classifier, labelled, job_labels, test, task.num_classes), job_cells
     else:
         for cell in missing:
             seed = int(np.random.SeedSequence([cell.seed, cell.draw]).generate_state(1)[0])
             labelled = select(task.pool, cell.labelled)
-            yield trained_cell, (method, labelled, labels[cell.labelled], task.test, task.num_classes, seed), [cell]
+            yield (
+                trained_cell,
+                (method, labelled, labels[cell.labelled], task.test, task.num_classes, seed),
+                [cell],
+            )
 
 
 def _returned(

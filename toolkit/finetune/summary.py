@@ -1,9 +1,10 @@
-"""What the measurements say: means with intervals, the paired difference with the best baseline, labels saved.
+"""What the measurements say: means with intervals, the paired difference with the best baseline, labels
+saved.
 
-The *best baseline* is chosen anew at each budget, by its mean on the test set itself. That favours the baselines: the
-largest of several noisy means is too high on average, so the difference and the labels saved are stated too low
-rather than too high. A baseline that ran with fewer draws (scratch) takes part by the mean of those it has, and is
-then compared on the draws that both have.
+The *best baseline* is chosen anew at each budget, by its mean on the test set itself. That favours the
+baselines: the largest of several noisy means is too high on average, so the difference and the labels saved
+are stated too low rather than too high. A baseline that ran with fewer draws (scratch) takes part by the mean
+of those it has, and is then compared on the draws that both have.
 """
 
 from collections.abc import Mapping
@@ -40,10 +41,11 @@ def summarise(results: pd.DataFrame, correct: Correct) -> pd.DataFrame:
         correct: For the intervals over test subjects, which accuracy alone has.
 
     Returns:
-        `num_draws, mean, std, low, high`: over draws, t interval. `subjects_low, subjects_high`: bootstrap over test
-        subjects, empty where there are too few. For pretrained methods also `baseline` (the best one), `difference`
-        with its two intervals and `p_value`, and `labels_equal`: the labels a class that the baseline needs, `inf`
-        where more than were tried, empty where pretraining is not ahead; `labels_saved` says it in words.
+        `num_draws, mean, std, low, high`: over draws, t interval. `subjects_low, subjects_high`: bootstrap
+        over test subjects, empty where there are too few. For pretrained methods also `baseline` (the best
+        one), `difference` with its two intervals and `p_value`, and `labels_equal`: the labels a class that
+        the baseline needs, `inf` where more than were tried, empty where pretraining is not ahead;
+        `labels_saved` says it in words.
     """
     rows = []
     for names, part in results.groupby([*TASK, "metric"], sort=False):
@@ -84,22 +86,20 @@ def compare(results: pd.DataFrame) -> pd.DataFrame:
                     continue
                 a, b = _paired(ours, theirs)
                 result = paired_difference(a, b)
-                rows.append(
-                    (*names[:-1], method, pretraining, budget, names[-1], other, len(a), result.estimate, result.low,
-                     result.high, result.p_value)
-                )  # fmt: skip
-    columns = [*TASK, "method", "pretraining", "budget", "metric", "baseline", "num_draws", "difference",
-               "difference_low", "difference_high", "p_value"]  # fmt: skip
-    return pd.DataFrame(rows, columns=columns).round(6)
+                measured = (len(a), result.estimate, result.low, result.high, result.p_value)
+                rows.append((*names[:-1], method, pretraining, budget, names[-1], other, *measured))
+    return pd.DataFrame(rows, columns=COMPARISON_COLUMNS).round(6)
 
 
 Scores = dict[tuple[str, str, int | None], pd.Series]
 
 
 def _scores(part: pd.DataFrame) -> Scores:
-    """Values by draw, the mean over seeds, for each (method, pretraining, budget); budget None where it has none."""
+    """Values by draw (means over seeds) for each method, pretraining and budget (None where it has none)."""
     scores: Scores = {}
-    for (method, pretraining, budget), cell in part.groupby(["method", "pretraining", "budget"], sort=False, dropna=False):
+    for (method, pretraining, budget), cell in part.groupby(
+        ["method", "pretraining", "budget"], sort=False, dropna=False
+    ):
         key = (method, pretraining, None if pd.isna(budget) else int(budget))
         scores[key] = cell.groupby("draw", dropna=False)["value"].mean().dropna()
     return {key: values for key, values in scores.items() if len(values)}
@@ -109,9 +109,10 @@ def _best_baselines(scores: Scores) -> dict[int, tuple[str, str]]:
     """(method, pretraining) with the highest mean at each budget."""
     best: dict[int, tuple[str, str]] = {}
     for (method, pretraining, budget), values in scores.items():
-        if method in BASELINES and budget is not None:
-            if budget not in best or values.mean() > scores[*best[budget], budget].mean():
-                best[budget] = (method, pretraining)
+        if method not in BASELINES or budget is None:
+            continue
+        if budget not in best or values.mean() > scores[*best[budget], budget].mean():
+            best[budget] = (method, pretraining)
     return best
 
 
@@ -137,8 +138,13 @@ def _paired(ours: pd.Series, theirs: pd.Series) -> tuple[np.ndarray, np.ndarray]
 
 
 SUMMARY_COLUMNS = [
-    *TASK, "method", "pretraining", "budget", "metric", "num_draws", "mean", "std", "low", "high", "subjects_low",
-    "subjects_high", "baseline", "difference", "difference_low", "difference_high", "p_value",
-    "difference_subjects_low", "difference_subjects_high", "labels_equal", "labels_equal_low", "labels_equal_high",
-    "labels_saved",
+    *TASK, "method", "pretraining", "budget", "metric",
+    "num_draws", "mean", "std", "low", "high", "subjects_low", "subjects_high",
+    "baseline", "difference", "difference_low", "difference_high", "p_value",
+    "difference_subjects_low", "difference_subjects_high",
+    "labels_equal", "labels_equal_low", "labels_equal_high", "labels_saved",
+]  # fmt: skip
+COMPARISON_COLUMNS = [
+    *TASK, "method", "pretraining", "budget", "metric",
+    "baseline", "num_draws", "difference", "difference_low", "difference_high", "p_value",
 ]  # fmt: skip

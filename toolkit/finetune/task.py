@@ -1,4 +1,5 @@
-"""A task to solve with few labels: a pool to label from, a test set of other subjects, and unlabelled data."""
+"""A task to solve with few labels: a pool to label from, a test set of other subjects, and unlabelled
+data."""
 
 import hashlib
 from dataclasses import dataclass, replace
@@ -30,8 +31,8 @@ class Task:
         test_labels: Their classes, (M,).
         test_groups: Their subjects or groups, (M,); none of them is in the pool.
         class_names: K names.
-        unlabelled: Samples without labels that pretraining saw and that baselines may learn from as well, so that
-            they are not beaten for want of data.
+        unlabelled: Samples without labels that pretraining saw and that baselines may learn from as well, so
+            that they are not beaten for want of data.
         pool_positions: Millimetres in a common space, (N, 3), for the position reference; scans only.
         test_positions: The same for the test samples, (M, 3).
 

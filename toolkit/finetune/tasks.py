@@ -11,7 +11,9 @@ def atlas_tasks(registered: RegisteredScans, config: AtlasTaskConfig) -> list[Ta
     return [Task(**atlas_task(registered, config))]
 
 
-def text_tasks(corpora: DividedCorpora, name: str, *, max_test_per_class: int | None = None, seed: int = 0) -> list[Task]:
+def text_tasks(
+    corpora: DividedCorpora, name: str, *, max_test_per_class: int | None = None, seed: int = 0
+) -> list[Task]:
     """A task for each card that holds labelled texts out, and for each of its languages.
 
     Args:

@@ -18,15 +18,15 @@ from toolkit.finetune.probe import ProbeConfig
 from toolkit.finetune.task import Inputs, select
 from toolkit.training.optim import decay_groups, warmup_cosine
 
-
 PART_SIZE = 8  # texts that are padded to one length
 
 
 class TrainedConfig(Section):
     """How a network is trained on few labels.
 
-    The defaults follow Zhang et al., "Revisiting Few-sample BERT Fine-tuning", ICLR 2021 (bias-corrected Adam, many
-    steps) and Mosbach et al., "On the Stability of Fine-tuning BERT", ICLR 2021 (a warm-up of a tenth).
+    The defaults follow Zhang et al., "Revisiting Few-sample BERT Fine-tuning", ICLR 2021 (bias-corrected
+    Adam, many steps) and Mosbach et al., "On the Stability of Fine-tuning BERT", ICLR 2021 (a warm-up of a
+    tenth).
     """
 
     min_steps: int = Field(100, gt=0)
@@ -46,7 +46,8 @@ class TrainedConfig(Section):
     clip_norm: float = Field(1.0, gt=0)
     """Largest norm of the gradient."""
     max_shift: int = Field(2, ge=0)
-    """Scans: voxels by which a patch is shifted at random along each axis; half of the patches are mirrored as well."""
+    """Scans: voxels by which a patch is shifted at random along each axis; half of the patches are mirrored
+    as well."""
 
 
 @dataclass
@@ -82,8 +83,9 @@ class Scratch:
 class FineTune:
     """Full fine-tuning from a pretrained encoder.
 
-    The head starts from a linear probe on the frozen features, so that the first steps do not distort them (Kumar
-    et al., "Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution", ICLR 2022).
+    The head starts from a linear probe on the frozen features, so that the first steps do not distort them
+    (Kumar et al., "Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution", ICLR
+    2022).
 
     Attributes:
         encoder: Where training starts; it is copied.
@@ -112,7 +114,12 @@ class FineTune:
 
 
 def _train(
-    encoder: nn.Module, head: nn.Linear, labelled: Inputs, labels: np.ndarray, config: TrainedConfig, seed: int
+    encoder: nn.Module,
+    head: nn.Linear,
+    labelled: Inputs,
+    labels: np.ndarray,
+    config: TrainedConfig,
+    seed: int,
 ) -> None:
     rng = np.random.default_rng([seed, 1])
     targets = torch.from_numpy(np.asarray(labels, dtype=np.int64))
@@ -150,7 +157,8 @@ def _batches(num_samples: int, size: int, rng: np.random.Generator) -> Iterator[
 
 
 def _parts(labelled: Inputs, chosen: np.ndarray) -> list[np.ndarray]:
-    """A batch in parts whose gradients are added: texts by length, which halves the padding; patches in one."""
+    """A batch in parts whose gradients are added: texts by length, which halves the padding; patches in
+    one."""
     if isinstance(labelled, np.ndarray):
         return [chosen]
     by_length = chosen[np.argsort([len(labelled[i]) for i in chosen], kind="stable")]
@@ -158,12 +166,15 @@ def _parts(labelled: Inputs, chosen: np.ndarray) -> list[np.ndarray]:
 
 
 def _augmented(patches: np.ndarray, max_shift: int, rng: np.random.Generator) -> np.ndarray:
-    """Mirrors half of the patches left to right, the one axis along which anatomy is symmetric, and shifts all."""
+    """Mirrors half of the patches left to right, the one axis along which anatomy is symmetric, and shifts
+    all."""
     padded = np.pad(patches, ((0, 0), (0, 0), *((max_shift, max_shift),) * 3), mode="edge")
     out = np.empty_like(patches)
     sides = patches.shape[2:]
     for i, (target, source) in enumerate(zip(out, padded, strict=True)):
-        window = tuple(slice(o, o + n) for o, n in zip(rng.integers(0, 2 * max_shift + 1, size=3), sides, strict=True))
+        window = tuple(
+            slice(o, o + n) for o, n in zip(rng.integers(0, 2 * max_shift + 1, size=3), sides, strict=True)
+        )
         target[:] = source[(slice(None), *window)]
         if rng.random() < 0.5:
             out[i] = target[:, ::-1].copy()
@@ -174,7 +185,9 @@ def _probe_head(features: np.ndarray, labels: np.ndarray, num_classes: int) -> n
     """A linear layer that predicts as logistic regression on centred features does."""
     mean = features.mean(axis=0)
     scale = np.sqrt(((features - mean) ** 2).sum(axis=1).mean()) or 1.0
-    probe = LogisticRegression(C=ProbeConfig().default_strength, max_iter=300).fit((features - mean) / scale, labels)
+    probe = LogisticRegression(C=ProbeConfig().default_strength, max_iter=300).fit(
+        (features - mean) / scale, labels
+    )
     coefficients, intercepts = probe.coef_ / scale, probe.intercept_
     if len(probe.classes_) == 2:  # scikit-learn keeps one row for two classes
         coefficients, intercepts = (np.concatenate([-x, x]) / 2 for x in (coefficients, intercepts))

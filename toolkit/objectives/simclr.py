@@ -19,7 +19,7 @@ class SimCLRConfig(Section):
 
     name: Literal["simclr"] = "simclr"
     """The method."""
-    temperature: float = Field(0.1, gt=0)
+    temperature: float = Field(0.2, gt=0)
     """Softness of the comparison: low values weigh the hardest negatives."""
     hidden_dim: int = Field(256, gt=0)
     """Width of the projection head's hidden layer."""

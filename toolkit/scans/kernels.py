@@ -1,12 +1,13 @@
 """The view kernel: crop, flip, rotate, zoom, blur, shade and add noise to many patches in one compiled pass.
 
 Each patch depends on its own parameters only, so the result has the same bits for any number of threads. The
-kernel runs
-without the interpreter lock in a plain thread pool: no OpenMP beside torch's, nothing that breaks after a
-fork.
+kernel runs without the interpreter lock in a plain thread pool: no OpenMP beside torch's, and nothing that
+breaks after a fork.
 
 Index legend: v view, c channel, i j k voxel of the patch, x y z position in the source volume.
 """
+
+# mypy: allow-untyped-defs
 
 import functools
 import math
@@ -33,7 +34,8 @@ def render_views(
     """Fills `out` with one patch for each row of parameters.
 
     Args:
-        source: Stored volume (C, X, Y, Z), any real dtype; intensity = value * `scale` + `offset`, 0 outside.
+        source: Stored volume (C, X, Y, Z), any real dtype; intensity = value * `scale` + `offset`, in 0-1;
+            0 outside.
         scale: See `source`.
         offset: See `source`.
         matrices: (V, 3, 4) float32, patch voxel (i, j, k, 1) to source voxel (x, y, z).
@@ -72,12 +74,12 @@ def render_views(
 
 @functools.cache
 def _noise_bank() -> np.ndarray:
-    """Normal numbers that all noise is read from: equal in distribution to drawing, at a tenth of the cost."""
+    """Normal numbers that all noise is read from: distributed as if drawn, at a tenth of the cost."""
     return np.random.default_rng([NOISE_BANK_SIZE]).standard_normal(NOISE_BANK_SIZE, dtype=np.float32)
 
 
 @numba.njit(nogil=True, cache=True, fastmath=True)
-def _render(source, scale, offset, matrices, shading, bias, noise_at, bank, out):  # type: ignore[no-untyped-def]
+def _render(source, scale, offset, matrices, shading, bias, noise_at, bank, out):
     size = out.shape[2:]
     scratch = np.empty(size, np.float32)
     for v in range(out.shape[0]):
@@ -92,7 +94,7 @@ def _render(source, scale, offset, matrices, shading, bias, noise_at, bank, out)
 
 
 @numba.njit(nogil=True, cache=True, fastmath=True)
-def _sample(volume, scale, offset, matrix, patch):  # type: ignore[no-untyped-def]
+def _sample(volume, scale, offset, matrix, patch):
     """Trilinear interpolation at the affine image of each patch voxel; what lies outside the volume is 0."""
     nx, ny, nz = volume.shape
     zero, one = np.float32(0), np.float32(1)
@@ -131,7 +133,7 @@ def _sample(volume, scale, offset, matrix, patch):  # type: ignore[no-untyped-de
 
 
 @numba.njit(nogil=True, cache=True, fastmath=True)
-def _blur(patch, scratch, sigma):  # type: ignore[no-untyped-def]
+def _blur(patch, scratch, sigma):
     """Separable Gaussian; the patch's border voxels repeat outwards."""
     weights = np.empty(2 * BLUR_RADIUS + 1, np.float32)
     for tap in range(-BLUR_RADIUS, BLUR_RADIUS + 1):
@@ -160,7 +162,7 @@ def _blur(patch, scratch, sigma):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True, fastmath=True)
-def _shade(patch, shading, bias):  # type: ignore[no-untyped-def]
+def _shade(patch, shading, bias):
     """Bias field, gamma of the value or its negative, contrast about 1/2, brightness; background stays 0."""
     gamma, inverted, contrast, brightness = shading[1], shading[2] > 0, shading[3], shading[4]
     half, one, zero = np.float32(0.5), np.float32(1), np.float32(0)
@@ -185,7 +187,7 @@ def _shade(patch, shading, bias):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True, fastmath=True)
-def _add_noise(patch, deviation, bank, offset):  # type: ignore[no-untyped-def]
+def _add_noise(patch, deviation, bank, offset):
     flat = patch.reshape(-1)
     place = offset % bank.size
     for index in range(flat.size):

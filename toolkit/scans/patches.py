@@ -3,7 +3,6 @@
 import numpy as np
 
 from toolkit.errors import DataError
-from toolkit.scans.views import apply_parameters, identity_parameters
 
 
 def cut_patches(array: np.ndarray, centres: np.ndarray, patch_size: int) -> np.ndarray:
@@ -18,8 +17,13 @@ def cut_patches(array: np.ndarray, centres: np.ndarray, patch_size: int) -> np.n
     Returns:
         (N, C, patch_size, patch_size, patch_size), float32.
     """
-    parameters = identity_parameters(patch_size, len(centres))
-    return apply_parameters(array, np.asarray(centres, np.float32), parameters, patch_size)
+    before, after = patch_size // 2, patch_size - patch_size // 2
+    padded = np.pad(array, [(0, 0), *[(before, after)] * 3])
+    corners = np.asarray(centres, int)  # of the padded volume, where the cube around a centre begins
+    out = np.empty((len(corners), array.shape[0], patch_size, patch_size, patch_size), np.float32)
+    for patch, (i, j, k) in zip(out, corners, strict=True):
+        patch[:] = padded[:, i : i + patch_size, j : j + patch_size, k : k + patch_size]
+    return out
 
 
 def sliding_patches(array: np.ndarray, patch_size: int, step: int) -> np.ndarray:

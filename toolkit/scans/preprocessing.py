@@ -1,31 +1,39 @@
 """Every scan onto one spacing, orientation and intensity scale, by the same steps at training and at use."""
 
-from typing import Literal
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.transforms import SpatialResample
+from pydantic import Field, PositiveFloat, model_validator
 from scipy import ndimage
 
 from toolkit.config import Section
 from toolkit.errors import DataError
 from toolkit.scans.volumes import Volume
 
+Percentile = Annotated[float, Field(ge=0, le=100)]
 _SIGMA_PER_FWHM = 1 / (2 * np.sqrt(2 * np.log(2)))
 
 
 class Preprocessing(Section):
     """How raw volumes become the network's input. It is saved with the weights."""
 
-    spacing_mm: tuple[float, float, float] = (2.0, 2.0, 2.0)
+    spacing_mm: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (2.0, 2.0, 2.0)
     """Voxel size along right, anterior and superior."""
     orientation: Literal["RAS"] = "RAS"
     """Directions of the array's axes: right, anterior, superior."""
-    intensity_percentiles: tuple[float, float] = (1.0, 99.0)
+    intensity_percentiles: tuple[Percentile, Percentile] = (1.0, 99.0)
     """Percentiles of the foreground that become 0 and 1; what lies outside is clipped."""
     foreground: Literal["positive", "otsu", "all"] = "positive"
     """Which voxels count: above zero, above Otsu's threshold (noisy air), or all. A mask overrides it."""
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Self:
+        if self.intensity_percentiles[0] >= self.intensity_percentiles[1]:
+            raise ValueError("intensity_percentiles: the second must be above the first")
+        return self
 
 
 def preprocess(

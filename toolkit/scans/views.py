@@ -35,7 +35,7 @@ class ViewConfig(Section):
     """Deviation of the Gaussian."""
     gamma: float = Field(1.5, ge=1)
     """Exponent between 1/gamma and gamma, of the intensity or, half of the time, of its negative."""
-    contrast: NonNegative = 0.25
+    contrast: float = Field(0.25, ge=0, lt=1)
     """Contrast factor between 1 - contrast and 1 + contrast."""
     brightness: NonNegative = 0.1
     """Added to the intensities of the foreground (0-1)."""
@@ -133,7 +133,7 @@ def apply_parameters(
     """The deterministic twin: cuts out and transforms one patch a view, in one interpolation.
 
     Args:
-        source: Volume (C, X, Y, Z); intensity = value * scale + offset.
+        source: Volume (C, X, Y, Z); intensity = value * scale + offset, normalised to 0-1.
         centres: (V, 3) voxel positions in `source`.
         parameters: From `sample_parameters`.
         patch_size: Voxels along each side.

@@ -18,20 +18,44 @@ from toolkit.text.tokenizer import SPECIAL_TOKENS
 class SpectralConfig(Section):
     """How token vectors are counted and factored."""
 
-    dim: int = Field(256, ge=2)
-    """Components kept."""
+    dim: int = Field(256, ge=2, multiple_of=2)
+    """Components kept: half from whole texts, half from windows."""
+    window: int = Field(5, ge=1)
+    """Pieces to either side that a window holds."""
     context_smoothing: float = Field(0.75, gt=0, le=1)
     """Power of the context frequencies, which keeps rare contexts from dominating."""
     singular_value_power: float = Field(0.5, ge=0)
     """Weight of strong components; 0 whitens them."""
+    length_power: float = Field(0.5, ge=0)
+    """0 makes all vectors equally long, 1 leaves them as factored: long where a piece is well explained."""
+
+
+def window_cooccurrence(ids: Sequence[Sequence[int]], vocab_size: int, window: int) -> sp.csr_matrix:
+    """How often two pieces stand near each other, a pair at distance d counting 1 / d.
+
+    Args:
+        ids: Token ids of N texts.
+        vocab_size: V.
+        window: Largest distance.
+
+    Returns:
+        (V, V) symmetric.
+    """
+    gap = [-1] * window  # so that no pair reaches into the next text
+    flat = np.array([token for text in ids for token in (*text, *gap)], dtype=np.int64)
+    counts = sp.csr_matrix((vocab_size, vocab_size))
+    for distance in range(1, window + 1):
+        left, right = flat[:-distance], flat[distance:]
+        inside = (left >= 0) & (right >= 0)
+        pairs = (np.full(int(inside.sum()), 1 / distance), (left[inside], right[inside]))
+        counts = counts + sp.coo_matrix(pairs, shape=counts.shape).tocsr()
+    return (counts + counts.T).tocsr()
 
 
 def document_cooccurrence(ids: Sequence[Sequence[int]], vocab_size: int) -> sp.csr_matrix:
     """How often two pieces stand in one text, each text counting once whatever its length.
 
-    For telling texts apart (topic, tone) this is better than a window of some words, which finds pieces of
-    like
-    syntax: `good` beside `bad`.
+    It says which pieces belong to one topic or tone; a window says which can stand in one place.
 
     Args:
         ids: Token ids of N texts.
@@ -72,11 +96,11 @@ def spectral_embeddings(
     config: SpectralConfig,
     seed: int,
 ) -> np.ndarray:
-    """Vectors of pieces whose co-occurrence profiles are alike point the same way.
+    """Vectors that point the same way for pieces of like company, in whole texts and in windows.
 
     Each language is factored on its own, so that a large one does not take all components; a piece of several
-    languages gets the mean of its vectors there, by how often each has it. Vectors have norm 1: which texts a
-    piece stands in matters, how often it does is left to the weights in pooling.
+    languages gets the mean of its vectors there, by how often each has it. So a text's components are to be
+    read beside those of its own language only.
 
     Args:
         ids: Token ids of N texts, without special tokens.
@@ -89,29 +113,34 @@ def spectral_embeddings(
         (V, dim) float32; zero for pieces that the texts do not have.
     """
     languages = np.asarray(languages, dtype=object)
-    total = np.zeros((vocab_size, config.dim))
+    total, occurrences = np.zeros((vocab_size, config.dim)), np.zeros(vocab_size)
     for language in sorted(set(languages)):
         own = [ids[row] for row in np.flatnonzero(languages == language)]
         frequency = np.asarray(term_counts(own, vocab_size).sum(axis=0)).ravel()
-        total += frequency[:, None] * _unit(_factor(own, vocab_size, config, seed))
-    return _unit(total).astype(np.float32)
+        counted = (
+            document_cooccurrence(own, vocab_size),
+            window_cooccurrence(own, vocab_size, config.window),
+        )
+        total += frequency[:, None] * np.hstack([_factor(counts, config, seed) for counts in counted])
+        occurrences += frequency
+    return (total / np.maximum(occurrences, 1)[:, None]).astype(np.float32)
 
 
-def _factor(ids: Sequence[Sequence[int]], vocab_size: int, config: SpectralConfig, seed: int) -> np.ndarray:
-    ppmi = positive_pmi(document_cooccurrence(ids, vocab_size), config.context_smoothing)
+def _factor(cooccurrence: sp.csr_matrix, config: SpectralConfig, seed: int) -> np.ndarray:
+    """Half of the components: (V, dim / 2)."""
+    ppmi = positive_pmi(cooccurrence, config.context_smoothing)
     present = np.flatnonzero(np.diff(ppmi.indptr))  # the rest would only cost time
-    vectors = np.zeros((vocab_size, config.dim))
-    rank = min(config.dim, len(present))
-    block = ppmi[present][:, present].astype(
-        np.float32
-    )  # twice as fast, and far more exact than the counts are
+    vectors = np.zeros((len(ppmi.indptr) - 1, config.dim // 2))
+    rank = min(vectors.shape[1], len(present))
+    if not rank:  # every piece goes with every other as chance has it
+        return vectors
+    # float32 is twice as fast, and far more exact than the counts are.
+    block = ppmi[present][:, present].astype(np.float32)
     left, values, _ = randomized_svd(block, n_components=rank, n_iter=3, random_state=seed)
     vectors[present, :rank] = left * values**config.singular_value_power
-    return vectors
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    typical = np.median(lengths[present])
+    return vectors / np.maximum(lengths, 1e-12) * (lengths / typical) ** config.length_power
 
 
 def inverse_document_frequency(ids: Sequence[Sequence[int]], vocab_size: int) -> np.ndarray:
