@@ -76,7 +76,7 @@ def run(config: Config, *, report: object = None) -> RunFolder:
                 cards=leg.pretrain.cards,
             )
         )
-        pretrainings.append(Pretraining(name.capitalize(), read_metrics(pretrained.folder.metrics_path)))
+        pretrainings += [Pretraining(f"{name}: {stage}", read_metrics(path)) for stage, path in pretrained.metrics.items()]
         if studied.registered:
             pictures += scan_pictures(studied.registered, pretrained.batches)
         public = all(cards[card].personal_data.status in ("none", "public") for card in leg.pretrain.cards)

@@ -47,10 +47,10 @@ class Config(Pretraining, RunConfig):
 
 @dataclass(frozen=True)
 class Result:
-    """Where the encoder is, and the batches, so that the views it learnt from can be looked at."""
+    """The encoder, its metrics.jsonl, and the batches, so that the views it learnt from can be looked at."""
 
     encoder: ScanEncoder
-    folder: RunFolder
+    metrics: dict[str, Path]
     batches: PatchBatches
 
 
@@ -88,7 +88,7 @@ def run(config: Config, *, report: object = None) -> Result:
         config=config,
     )
     folder.log_timing("scan pretraining", time.monotonic() - started)
-    return Result(encoder, folder, batches)
+    return Result(encoder, {config.objective.name: folder.metrics_path}, batches)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,10 @@ start from the corpus's own co-occurrences; masked modelling goes on from there.
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+from pydantic import Field
 
 from toolkit.cards import load_card, write_model_card
 from toolkit.config import RunConfig, Section, main
@@ -20,7 +22,6 @@ from toolkit.objectives import build_objective, config_union
 from toolkit.objectives.mlm import MLMConfig
 from toolkit.splits import record_seen
 from toolkit.text import (
-    DividedCorpora,
     MaskedBatches,
     MaskingConfig,
     SpectralConfig,
@@ -33,6 +34,13 @@ from toolkit.text import (
     train_tokenizer,
 )
 from toolkit.training import RunFolder, TrainingConfig, fit, set_num_threads
+
+
+class Stage(Section):
+    """One method, and how long."""
+
+    objective: config_union("text") = MLMConfig()  # type: ignore[valid-type]
+    training: TrainingConfig = TrainingConfig()
 
 
 class Pretraining(Section):
@@ -50,13 +58,13 @@ class Pretraining(Section):
     masking: MaskingConfig = MaskingConfig()
     balance_temperature: float = 2.0
     """Languages are drawn in proportion to their number of texts to the power of one over this; 1 as they are."""
-    objective: config_union("text") = MLMConfig()  # type: ignore[valid-type]
-    training: TrainingConfig = TrainingConfig()
+    stages: dict[str, Stage] = Field({"mlm": Stage()}, min_length=1)
+    """Methods that follow each other, under names of your own: masked modelling, then a contrastive pass."""
 
     @property
     def method(self) -> str:
         """What the tables call it: the start from co-occurrences is a part of it."""
-        return f"spectral+{self.objective.name}"
+        return "+".join(["spectral", *(stage.objective.name for stage in self.stages.values())])
 
 
 class Config(Pretraining, RunConfig):
@@ -65,11 +73,10 @@ class Config(Pretraining, RunConfig):
 
 @dataclass(frozen=True)
 class Result:
-    """Where the encoder is, and the texts, so that their test part can be tested on."""
+    """The encoder, and the metrics.jsonl of each stage."""
 
     encoder: TextEncoder
-    folder: RunFolder
-    corpora: DividedCorpora
+    metrics: dict[str, Path]
 
 
 def run(config: Config, *, report: object = None) -> Result:
@@ -95,33 +102,34 @@ def run(config: Config, *, report: object = None) -> Result:
         seed=config.seed,
     )
     store = TokenStore.build(corpus.texts, corpus.languages, tokenizer, config.encoder.max_length)
-    training = config.training
-    batches = MaskedBatches(
-        store,
-        tokenizer,
-        config.masking,
-        batch_size=training.batch_size,
-        seed=config.seed,
-        temperature=config.balance_temperature,
-    )
-    objective = build_objective(config.objective, encoder, seed=config.seed)
-    fit(objective, batches, training, folder, config.seed, "text pretraining")
+    metrics = {}
+    for name, stage in config.stages.items():
+        batches = MaskedBatches(
+            store,
+            tokenizer,
+            config.masking,
+            batch_size=stage.training.batch_size,
+            seed=config.seed,
+            temperature=config.balance_temperature,
+        )
+        own = RunFolder(folder.path / name, config) if metrics else folder
+        metrics[name] = own.metrics_path
+        fit(build_objective(stage.objective, encoder, seed=config.seed), batches, stage.training, own, config.seed, name)
 
     encoder.save_pretrained(folder.path / "encoder")
     record_seen(folder.path / "encoder", corpus.groups)
     write_model_card(
         folder.path,
         title="A multilingual text encoder",
-        summary=f"{config.encoder.num_layers} layers of width {config.encoder.hidden_size}, {config.objective.name}, "
-        f"{training.num_steps} steps of {training.batch_size} texts, from {len(corpus):,} texts in "
-        f"{len(np.unique(corpus.languages))} languages.",
+        summary=f"{config.encoder.num_layers} layers of width {config.encoder.hidden_size}, {config.method}, "
+        f"from {len(corpus):,} texts in {len(np.unique(corpus.languages))} languages.",
         library="transformers",
         usage='embeddings = encoder.embed(["a text", "ein Text"])  # float32 (N, encoder.embed_dim)',
         cards=cards,
         config=config,
     )
     folder.log_timing("text pretraining", time.monotonic() - started)
-    return Result(encoder, folder, corpora)
+    return Result(encoder, metrics)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """A working folder of made-up data, and one whole run of the domain recipe in it."""
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,8 +9,10 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from tests.recipes.made_up import write_working_folder
+from toolkit.assets import load_recipe
 from toolkit.cli import app
 from toolkit.console import log
+from toolkit.finetune.cells import InProcess
 from toolkit.training import set_num_threads
 
 Command = Callable[..., Result]
@@ -27,7 +28,7 @@ def working_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def fewlabel(working_folder: Path) -> Iterator[Command]:
-    """The command line, in this process and in `working_folder`; what it writes to stderr is in `.stderr`."""
+    """The command line, in this process and in `working_folder`."""
     threads = torch.get_num_threads()
 
     def invoke(*arguments: str) -> Result:
@@ -45,7 +46,15 @@ def fewlabel(working_folder: Path) -> Iterator[Command]:
 
 @pytest.fixture(scope="session")
 def whole(fewlabel: Command, working_folder: Path) -> Path:
-    """The folder of a run of `recipes/domain.py` that nothing interrupted."""
-    outcome = fewlabel("run", "domain", "--config", "tiny.yaml")
+    """The folder of a run of `recipes/domain.py` that nothing interrupted; what it said is in `whole.log`."""
+    folder = working_folder / "runs/whole"
+    outcome = fewlabel("run", "domain", "--config", "tiny.yaml", f"output={folder}")
     assert outcome.exit_code == 0, outcome.stderr
-    return working_folder / "runs/whole"
+    folder.with_suffix(".log").write_text(outcome.output, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def without_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Studies run in this process. The bits are the same, and a worker takes seconds to start."""
+    monkeypatch.setattr(load_recipe("label_efficiency"), "ProcessPoolExecutor", lambda *_, **__: InProcess())

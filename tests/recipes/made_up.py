@@ -12,7 +12,6 @@ import pandas as pd
 from scipy import ndimage
 
 PATIENT = "Janedoe"
-CLASSES = ("back", "middle", "front")
 LANGUAGES = ("en", "sl")
 TEST_SUBJECT = "s02"
 
@@ -27,7 +26,7 @@ fewlabel:
     - {{format: volume, member: {PATIENT}_2.nii.gz, subject: {TEST_SUBJECT}, space: made-up}}
     - {{format: volume, member: {PATIENT}_mean.nii.gz, population: average, space: made-up}}
     - {{format: volume, member: atlas.nii.gz, role: labels, labels_for: [s01], space: made-up}}
-  label_map: {{back: [[1, 2]], middle: [3, 4], front: [[5, 6]]}}
+  label_map: {{back: [[1, 2]], middle: [[3, 4]], front: [[5, 6]]}}
   split: {{unit: subject, test_subjects: [{TEST_SUBJECT}]}}
   personal_data: {{status: pseudonymised, consent: made up for the test}}
 ---
@@ -74,7 +73,9 @@ text:
     spectral: {dim: 8}
     encoder: {num_layers: 1, hidden_size: 16, num_heads: 2, max_length: 24}
     variants: {both: {static: true}, last: {}}
-    training: {num_steps: 6, batch_size: 8, log_every: 1, checkpoint_every: 2}
+    stages:
+      mlm: {objective: {name: mlm}, training: {num_steps: 6, batch_size: 8, log_every: 1, checkpoint_every: 2}}
+      halves: {objective: {name: halves}, training: {num_steps: 4, batch_size: 8, log_every: 1, checkpoint_every: 2}}
   study:
     task: sentiment
     max_test_per_class: 20

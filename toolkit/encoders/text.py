@@ -141,7 +141,7 @@ class TextEncoder(nn.Module):
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copies and pickles by configuration and weights: the hooks that transformers leaves on a model do not."""
+        """Copies and pickles by configuration and weights; hooks of transformers cannot be pickled."""
         kept = {
             "max_length": self.max_length,
             "token_weights": self.token_weights,
@@ -348,8 +348,8 @@ def _start_from(model: PreTrainedModel, spectral_VS: Tensor) -> None:
     """Makes the untrained model repeat the spectral vectors: every block starts as the identity.
 
     Training then adds context to what counting found; from random blocks it would have to find it again. The
-    branches of each block are closed by a zero output matrix (Zhang et al. 2019, "Fixup", arXiv:1901.09321), and
-    positions and types start near zero, since they carry nothing yet.
+    branches of each block are closed by a zero output matrix (as in Fixup: Zhang et al. 2019,
+    arXiv:1901.09321), and positions and types start near zero, since they carry nothing yet.
     """
     weight_VH = model.get_input_embeddings().weight
     width = min(weight_VH.shape[1], spectral_VS.shape[1])

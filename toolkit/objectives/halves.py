@@ -1,0 +1,92 @@
+"""Two halves of one text attract, halves of different texts repel: contrastive learning without augmentation.
+
+DeCLUTR (Giorgi et al. 2021, arXiv:2006.03659) and Contriever (Izacard et al. 2022, arXiv:2112.09118) take two
+spans of a long document; short texts have no two, so here each token goes to one half or the other by chance.
+"""
+
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from toolkit.config import Section
+from toolkit.encoders.text import PoolingConfig, TextEncoder
+from toolkit.objectives.base import Objective, register
+from toolkit.objectives.simclr import nt_xent_loss
+from toolkit.text.masking import FIRST_REGULAR
+from toolkit.text.tokenizer import BOS, PAD
+from toolkit.training import Step
+from toolkit.training.monitors import alignment
+
+LAST = PoolingConfig(layers=(-1,))
+
+
+class HalvesConfig(Section):
+    """Settings of contrasting halves."""
+
+    name: Literal["halves"] = "halves"
+    """The method."""
+    temperature: float = Field(0.1, gt=0)
+    """Softness of the comparison: low values weigh the hardest negatives."""
+    freeze_embeddings: bool = True
+    """Keep the token embeddings as they are: right if they are spectral vectors, wrong if they are random."""
+
+
+def split_in_halves(ids_BT: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+    """Deals each text's tokens out to two halves at random, in their order.
+
+    Args:
+        ids_BT: Token ids with start, end and padding.
+        generator: Source of randomness; torch's own if not given.
+
+    Returns:
+        Two of (B, T'), each text's tokens after the start token, padded to the longest. Every token of a text
+        is in exactly one of them.
+    """
+    in_text_BT = ids_BT >= FIRST_REGULAR
+    first_BT = torch.rand(ids_BT.shape, generator=generator, device=ids_BT.device) < 0.5
+    return _packed(ids_BT, in_text_BT & first_BT), _packed(ids_BT, in_text_BT & ~first_BT)
+
+
+@register("halves")
+class Halves(Objective):
+    """A text encoder under the NT-Xent loss of its last layer's pooled halves.
+
+    Batches are those of `toolkit.text.batches.MaskedBatches`; the masks are not used.
+
+    When to use:
+        After a spectral start, with a budget of minutes: what a probe reads, the pooled vector, is what is
+        trained, and there is no head as large as the vocabulary.
+
+    Relations:
+        `mlm` trains the vectors of tokens, and needs far more steps before pooled ones profit. The loss is
+        that of `simclr`.
+    """
+
+    modality: ClassVar[Literal["scans", "text"]] = "text"
+    Config: ClassVar[type[Section]] = HalvesConfig
+
+    def __init__(self, config: HalvesConfig, encoder: TextEncoder) -> None:
+        super().__init__(config, encoder)
+        self.temperature = config.temperature
+        encoder.model.get_input_embeddings().requires_grad_(not config.freeze_embeddings)
+
+    def forward(self, batch: dict[str, Any]) -> Step:
+        """Loss over the 2B halves, and the embeddings of the first ones for the collapse monitors."""
+        z0_BD, z1_BD = (self._embedded(half) for half in split_in_halves(batch["clean_ids"]))
+        count = 2 * len(z0_BD)
+        loss = nt_xent_loss(z0_BD, z1_BD, self.temperature) * count
+        logs = {"alignment": alignment(z0_BD.detach(), z1_BD.detach())}
+        return Step(loss_sum=loss, count=count, logs=logs, embeddings=z0_BD.detach())
+
+    def _embedded(self, ids_BT: Tensor) -> Tensor:
+        features = self.encoder({"input_ids": ids_BT, "attention_mask": (ids_BT != PAD).long()})
+        return self.encoder.pooled(features, LAST)
+
+
+def _packed(ids_BT: Tensor, kept_BT: Tensor) -> Tensor:
+    longest = max(1, int(kept_BT.sum(dim=1).max()))
+    order = torch.argsort((~kept_BT).long(), dim=1, stable=True)[:, :longest]
+    packed = torch.where(kept_BT.gather(1, order), ids_BT.gather(1, order), PAD)
+    return torch.cat([torch.full_like(packed[:, :1], BOS), packed], dim=1)
