@@ -31,7 +31,9 @@ from toolkit.reports import (
 from toolkit.scans import overlay_png, views_png
 from toolkit.training import RunFolder
 
-scan_pretrain, text_pretrain, label_efficiency = map(load_recipe, ("scan_pretrain", "text_pretrain", "label_efficiency"))
+scan_pretrain, text_pretrain, label_efficiency = map(
+    load_recipe, ("scan_pretrain", "text_pretrain", "label_efficiency")
+)
 
 
 class ScanLeg(Section):
@@ -76,7 +78,9 @@ def run(config: Config, *, report: object = None) -> RunFolder:
                 cards=leg.pretrain.cards,
             )
         )
-        pretrainings += [Pretraining(f"{name}: {stage}", read_metrics(path)) for stage, path in pretrained.metrics.items()]
+        pretrainings += [
+            Pretraining(f"{name}: {stage}", read_metrics(path)) for stage, path in pretrained.metrics.items()
+        ]
         if studied.registered:
             pictures += scan_pictures(studied.registered, pretrained.batches)
         public = all(cards[card].personal_data.status in ("none", "public") for card in leg.pretrain.cards)
@@ -114,7 +118,10 @@ def scan_pictures(registered, batches) -> list[Picture]:  # type: ignore[no-unty
     views = [batches.views(epochs[:10], samples[:10], view) for view in range(batches.num_views)]
     originals = batches.originals(samples[:10])
     columns = [list(patches) for patches in zip(originals, *views, strict=True)]
-    return [*pictures, Picture(views_png(columns), "Views", "Middle slices of ten patches: as cut, and their two views.")]
+    return [
+        *pictures,
+        Picture(views_png(columns), "Views", "Middle slices of ten patches: as cut, and their two views."),
+    ]
 
 
 def embedding_map(name: str, encoder, tasks, show_texts: bool, num_points: int = 1200) -> EmbeddingMap:  # type: ignore[no-untyped-def]
@@ -130,14 +137,21 @@ def embedding_map(name: str, encoder, tasks, show_texts: bool, num_points: int =
     embeddings = encoder.embed(inputs) if name == "text" else encoder.embed(np.stack(inputs), intensity=(0.0, 1.0))
     points = pd.concat(frames, ignore_index=True)
     points[["x", "y"]] = project(embeddings)
-    caption = "t-SNE of the frozen embeddings of test samples, which pretraining never saw. Colour shows the label, hover the sample."
+    caption = "t-SNE of the frozen embeddings of test samples, which pretraining never saw; colours are labels."
     return EmbeddingMap(f"Embeddings: {name}", points, caption, group_name="language" if name == "text" else "subject")
 
 
 def card_facts(card: DataCard) -> CardFacts:
     """What the page says of a data card."""
     counts = {key: value for key, value in card.counts.items() if isinstance(value, int)}
-    return CardFacts(card.pretty_name, ", ".join(card.license), card.name, card.personal_data.status, counts, [card.personal_data.consent])
+    return CardFacts(
+        card.pretty_name,
+        ", ".join(card.license),
+        card.name,
+        card.personal_data.status,
+        counts,
+        [card.personal_data.consent],
+    )
 
 
 if __name__ == "__main__":

@@ -80,8 +80,8 @@ def run(config: Config, *, report: object = None) -> Result:
     write_model_card(
         folder.path,
         title="A scan encoder",
-        summary=f"A 3D residual network ({encoder.embed_dim} features), {config.objective.name}, {training.num_steps} steps "
-        f"of {training.batch_size} patches of {config.views.patch_size} voxels, from {len(set(subjects))} subjects.",
+        summary=f"A 3D residual network ({encoder.embed_dim} features), {config.method}, {training.num_steps} steps of "
+        f"{training.batch_size} patches of {config.views.patch_size} voxels, from {len(set(subjects))} subjects.",
         library="monai",
         usage="embeddings = encoder.embed(patches)  # (N, 1, I, J, K) raw intensities, RAS, at encoder.spacing_mm",
         cards=cards,

@@ -53,7 +53,7 @@ class Pretraining(Section):
     tokenizer: TokenizerConfig = TokenizerConfig()
     spectral: SpectralConfig = SpectralConfig()
     encoder: TextEncoderConfig = TextEncoderConfig()
-    variants: dict[str, PoolingConfig] = {"last": PoolingConfig()}
+    variants: dict[str, PoolingConfig] = Field({"last": PoolingConfig()}, min_length=1)
     """Ways to pool token vectors; the first is the encoder's own, a probe may choose among them by cross-validation."""
     masking: MaskingConfig = MaskingConfig()
     balance_temperature: float = 2.0
@@ -114,7 +114,9 @@ def run(config: Config, *, report: object = None) -> Result:
         )
         own = RunFolder(folder.path / name, config) if metrics else folder
         metrics[name] = own.metrics_path
-        fit(build_objective(stage.objective, encoder, seed=config.seed), batches, stage.training, own, config.seed, name)
+        fit(
+            build_objective(stage.objective, encoder, seed=config.seed), batches, stage.training, own, config.seed, name
+        )
 
     encoder.save_pretrained(folder.path / "encoder")
     record_seen(folder.path / "encoder", corpus.groups)

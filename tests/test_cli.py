@@ -93,9 +93,7 @@ def fewlabel(*arguments: str) -> Result:
 def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """A process of its own, in the working folder of the test."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, env=environment
-    )
+    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, env=environment)
 
 
 MAIN = "from toolkit.cli import main; main()"
@@ -194,9 +192,7 @@ def test_debug_shows_the_traceback() -> None:
 
 def test_validate_reports_every_mistake_of_every_file(here: Path) -> None:
     assert (
-        fewlabel(
-            "validate", "configs/count/three.yaml", "configs/count/more.yaml", "data_cards/poems.md"
-        ).exit_code
+        fewlabel("validate", "configs/count/three.yaml", "configs/count/more.yaml", "data_cards/poems.md").exit_code
         == 0
     )
     (here / "configs/count/bad.yaml").write_text("too: 3\nto: -1\n")

@@ -134,9 +134,7 @@ def test_texts_without_labels_and_without_a_language(here: Path) -> None:
 
 
 def test_labels_that_yaml_could_misread_stay_what_they_are(here: Path) -> None:
-    pd.DataFrame({"text": SENTENCES, "label": ["no", "yes", "1e3", "null"] * 3}).to_csv(
-        "votes.csv", index=False
-    )
+    pd.DataFrame({"text": SENTENCES, "label": ["no", "yes", "1e3", "null"] * 3}).to_csv("votes.csv", index=False)
     assert init("votes.csv", "--language", "en").exit_code == 0
     card = load_card(here / "data_cards/votes.md")
     assert sorted(read_corpus(card, fetch(card)).class_names) == ["1e3", "no", "null", "yes"]
@@ -156,9 +154,7 @@ def test_labels_that_yaml_could_misread_stay_what_they_are(here: Path) -> None:
         ("", [], "is not a table that can be read"),
     ],
 )
-def test_a_table_that_cannot_be_used_says_why(
-    here: Path, content: str, arguments: list[str], message: str
-) -> None:
+def test_a_table_that_cannot_be_used_says_why(here: Path, content: str, arguments: list[str], message: str) -> None:
     (here / "bad.csv").write_text(content)
     outcome = init("bad.csv", *arguments)
     assert outcome.exit_code == 1
@@ -188,9 +184,7 @@ def scans(here: Path) -> Path:
     return here / "mri"
 
 
-def test_a_folder_of_scans_becomes_a_private_manifest_and_a_card_without_names(
-    here: Path, scans: Path
-) -> None:
+def test_a_folder_of_scans_becomes_a_private_manifest_and_a_card_without_names(here: Path, scans: Path) -> None:
     outcome = init("mri", "--out", "study")
     assert outcome.exit_code == 0, outcome.output
     for said in ("4 scans of 2 people", "2x2x3 mm", "refused  1", "fewlabel run scan_pretrain"):

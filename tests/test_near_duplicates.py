@@ -45,8 +45,7 @@ def test_agrees_with_all_pairs(threshold: float) -> None:
         (i, j)
         for i in range(len(texts))
         for j in range(i)
-        if len(shingles(texts[i]) & shingles(texts[j])) / len(shingles(texts[i]) | shingles(texts[j]))
-        >= threshold
+        if len(shingles(texts[i]) & shingles(texts[j])) / len(shingles(texts[i]) | shingles(texts[j])) >= threshold
     }
     ours = clusters(texts, threshold=threshold)
     linked = sum(ours[i] == ours[j] for i, j in near)

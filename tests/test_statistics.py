@@ -60,9 +60,7 @@ def test_subject_bootstrap_is_silent_with_few_subjects() -> None:
 def _scores(curve: np.ndarray, level: float, rng: np.random.Generator, noise: float = 0.02) -> tuple:
     """Scores of 10 draws: a common effect of the draw, and noise of each method and budget."""
     draw = rng.normal(0, noise, size=(10, 1))
-    return curve + draw + rng.normal(0, noise, size=(10, 4)), level + draw[:, 0] + rng.normal(
-        0, noise, size=10
-    )
+    return curve + draw + rng.normal(0, noise, size=(10, 4)), level + draw[:, 0] + rng.normal(0, noise, size=10)
 
 
 CURVE = 0.3 + 0.1 * np.log(BUDGETS)

@@ -34,9 +34,7 @@ def clusters(texts: Sequence[str], *, threshold: float = 0.8) -> np.ndarray:
         (N,) index of the first text of each one's cluster.
     """
     first_with: dict[str, int] = {}
-    parent = np.array(
-        [first_with.setdefault(canonical(text), index) for index, text in enumerate(texts)], dtype=int
-    )
+    parent = np.array([first_with.setdefault(canonical(text), index) for index, text in enumerate(texts)], dtype=int)
     if threshold >= 1 or len(first_with) < 2:
         return parent
     shingles = {index: _shingles(text) for text, index in first_with.items()}

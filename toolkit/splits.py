@@ -118,15 +118,9 @@ def nested_draws(
     labels = np.asarray(labels)
     classes, counts = np.unique(labels[labels != UNLABELLED], return_counts=True)
     if not len(classes) or counts.min() < max(budgets):
-        smallest = (
-            f"class {classes[counts.argmin()]} has {counts.min()}" if len(classes) else "there are none"
-        )
-        raise DataError(
-            f"a budget of {max(budgets)} labels a class needs as many in the pool, but {smallest}"
-        )
-    shuffled = [
-        np.random.default_rng([seed, draw, int(c)]).permutation(np.flatnonzero(labels == c)) for c in classes
-    ]
+        smallest = f"class {classes[counts.argmin()]} has {counts.min()}" if len(classes) else "there are none"
+        raise DataError(f"a budget of {max(budgets)} labels a class needs as many in the pool, but {smallest}")
+    shuffled = [np.random.default_rng([seed, draw, int(c)]).permutation(np.flatnonzero(labels == c)) for c in classes]
     return {budget: np.sort(np.concatenate([rows[:budget] for rows in shuffled])) for budget in budgets}
 
 

@@ -29,9 +29,7 @@ def wheel(tmp_path: Path) -> Path:
         archive.writestr("tiny_texts/data/texts.tsv", TEXTS)
         archive.writestr("tiny_texts/data/en/a.po", "english\n")
         archive.writestr("tiny_texts/data/sl/a.po", "slovene\n")
-        archive.writestr(
-            "tiny_texts-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny-texts\nVersion: 1.0\n"
-        )
+        archive.writestr("tiny_texts-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny-texts\nVersion: 1.0\n")
     return path
 
 

@@ -107,9 +107,7 @@ def test_all_mistakes_at_once(write_card) -> None:
     path = write_card(PATH, body=GOOD.replace("unit: text", "unti: text").replace("consent", "consnet"))
     with pytest.raises(CardError) as caught:
         load_card(path)
-    assert (
-        len(str(caught.value).splitlines()) == 4
-    )  # two unknown keys, and the two that they were meant to be
+    assert len(str(caught.value).splitlines()) == 4  # two unknown keys, and the two that they were meant to be
 
 
 def test_no_such_card() -> None:

@@ -26,7 +26,5 @@ def test_counts_on_the_card(path: Path) -> None:
     measured = dict(corpus.counts)
     if card.class_names:
         labels = corpus.labels
-        measured["classes"] = {
-            name: int((labels == index).sum()) for index, name in enumerate(card.class_names)
-        }
+        measured["classes"] = {name: int((labels == index).sum()) for index, name in enumerate(card.class_names)}
     assert measured == card.counts

@@ -23,9 +23,7 @@ def make_zip(path: Path, files: dict[str, bytes], link: str | None = None) -> Pa
     return path
 
 
-def make_tar(
-    path: Path, files: dict[str, bytes], link: str | None = None, kind: bytes = tarfile.SYMTYPE
-) -> Path:
+def make_tar(path: Path, files: dict[str, bytes], link: str | None = None, kind: bytes = tarfile.SYMTYPE) -> Path:
     with tarfile.open(path, "w:gz") as archive:
         for name, content in files.items():
             info = tarfile.TarInfo(name)
@@ -49,9 +47,7 @@ def out(tmp_path: Path) -> Path:
 
 
 def everything(folder: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
-    }
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_only_named_members_are_written(make, tmp_path: Path, out: Path) -> None:

@@ -27,9 +27,7 @@ def leftovers(root: Path) -> list[str]:
     return sorted(path.name for path in root.glob("*") if not path.name.endswith(".lock"))
 
 
-def test_a_file_of_the_index_is_fetched_once(
-    only_links: Path, write_card, pypi_source: str, wheel: Path
-) -> None:
+def test_a_file_of_the_index_is_fetched_once(only_links: Path, write_card, pypi_source: str, wheel: Path) -> None:
     card = load_card(write_card(pypi_source, MEMBERS))
     folder = fetch(card)
     assert folder == only_links / "tiny"
@@ -59,9 +57,7 @@ def test_a_changed_card_is_fetched_anew(only_links: Path, write_card, pypi_sourc
     assert leftovers(only_links) == ["tiny"]
 
 
-def test_verify_names_what_is_wrong_and_fetch_mends_it(
-    only_links: Path, write_card, pypi_source: str
-) -> None:
+def test_verify_names_what_is_wrong_and_fetch_mends_it(only_links: Path, write_card, pypi_source: str) -> None:
     card = load_card(write_card(pypi_source, MEMBERS))
     assert "not fetched" in verify(card)[0]
     texts = fetch(card) / "texts.tsv"
@@ -174,9 +170,7 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
             self.end_headers()
             self.wfile.write(b"only this")
         elif self.path.startswith("/api/datasets/owner/texts/revision/"):
-            self._json(
-                {"id": "owner/texts", "sha": self.commit, "siblings": [{"rfilename": "data/texts.tsv"}]}
-            )
+            self._json({"id": "owner/texts", "sha": self.commit, "siblings": [{"rfilename": "data/texts.tsv"}]})
         elif self.path.startswith("/api/datasets/owner/texts/tree/"):
             self._json([{"type": "file", "path": "data/texts.tsv", "size": 3, "oid": "1" * 40}])
         else:
@@ -226,9 +220,7 @@ def test_a_hub_source(only_links: Path, tmp_path: Path, server: str, write_card)
     (tmp_path / "data").mkdir(exist_ok=True)
     (tmp_path / "data" / "texts.tsv").write_text("abc")
     card = write_card(f"{{kind: hf, repo: owner/texts, revision: '{'0' * 40}'}}", "[{path: data/texts.tsv}]")
-    program = (
-        "import sys; from toolkit.cards import fetch, load_card; fetch(load_card(sys.argv[1]), sys.argv[2])"
-    )
+    program = "import sys; from toolkit.cards import fetch, load_card; fetch(load_card(sys.argv[1]), sys.argv[2])"
     environment = {
         "HF_ENDPOINT": server,
         "HF_HOME": str(tmp_path / "hf"),

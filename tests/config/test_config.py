@@ -23,7 +23,7 @@ class Masking(Section):
 
 
 class Data(Section):
-    languages: list[str] = []
+    languages: tuple[str, ...] = ()
     card: str
     """Name of a data card."""
 
@@ -54,7 +54,7 @@ def test_file_extends_and_overrides(write) -> None:  # type: ignore[no-untyped-d
     write("base.yaml", "data: {card: a, languages: [sl]}\nnum_steps: 5")
     path = write("child.yaml", "extends: base.yaml\ndata: {card: b}")
     config = load(path, Config, ["objective.temperature=2e-1", "data.languages=[no, zh]"])
-    assert config.data == Data(card="b", languages=["no", "zh"])
+    assert config.data == Data(card="b", languages=("no", "zh"))
     assert config.num_steps == 5 and config.objective == Contrast(temperature=0.2)
 
 
@@ -70,7 +70,8 @@ def test_extends_goes_one_level_only(write) -> None:  # type: ignore[no-untyped-
 def test_every_mistake_is_named_at_once(write) -> None:  # type: ignore[no-untyped-def]
     path = write(
         "bad.yaml",
-        "objective: {name: contrast, temperatur: 1, temperature: 3}\ndata: {languages: sl}\nnum_stepps: 3\nnum_steps: many",
+        "objective: {name: contrast, temperatur: 1, temperature: 3}\ndata: {languages: sl}\n"
+        "num_stepps: 3\nnum_steps: many",
     )
     with pytest.raises(ConfigError) as caught:
         load(path, Config)
@@ -80,7 +81,7 @@ def test_every_mistake_is_named_at_once(write) -> None:  # type: ignore[no-untyp
     assert "objective.temperatur: unknown key; did you mean 'temperature'?" in said
     assert "objective.temperature: input should be less than or equal to 1; allowed: > 0, <= 1 (got 3)" in said
     assert "data.card: missing; it is required (Name of a data card.)" in said
-    assert "data.languages: input should be a valid list (got 'sl')" in said
+    assert "data.languages: input should be a valid tuple (got 'sl')" in said
     assert "num_stepps: unknown key; did you mean 'num_steps'?" in said
     assert "num_steps: input should be a valid integer" in said
     assert len(lines) == 6
@@ -89,7 +90,9 @@ def test_every_mistake_is_named_at_once(write) -> None:  # type: ignore[no-untyp
 def test_unknown_method_gets_the_nearest(write) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ConfigError, match=r"objective\.name: no 'contrst'; did you mean 'contrast'\?"):
         load(write("a.yaml", "objective: {name: contrst}\ndata: {card: x}"), Config)
-    assert load(write("b.yaml", "objective: {temperature: 1}\ndata: {card: x}"), Config).objective == Contrast(temperature=1)
+    assert load(write("b.yaml", "objective: {temperature: 1}\ndata: {card: x}"), Config).objective == Contrast(
+        temperature=1
+    )
 
 
 @pytest.mark.parametrize(
@@ -115,7 +118,7 @@ def test_missing_file_and_bad_overrides(tmp_path: Path) -> None:
 
 
 def test_written_configuration_reads_back_equal(write) -> None:  # type: ignore[no-untyped-def]
-    config = Config(data=Data(card="n", languages=["no", "中文"]), objective=Masking(rate=0.3))
+    config = Config(data=Data(card="n", languages=("no", "中文")), objective=Masking(rate=0.3))
     assert load(write("out.yaml", to_yaml(config)), Config) == config
 
 

@@ -18,9 +18,7 @@ from toolkit.scans import Preprocessing
 @pytest.fixture
 def encoder() -> ScanEncoder:
     torch.manual_seed(0)
-    built = ScanEncoder(
-        ScanEncoderConfig(width=4, pooled_stages=(3, 4)), Preprocessing(intensity_percentiles=(2, 98))
-    )
+    built = ScanEncoder(ScanEncoderConfig(width=4, pooled_stages=(3, 4)), Preprocessing(intensity_percentiles=(2, 98)))
     with torch.no_grad():  # statistics of a trained network: a fresh one's are 0 and 1
         built.train()
         built(torch.rand(8, 1, 24, 24, 24))
@@ -111,9 +109,7 @@ def test_a_constant_patch_embeds_to_something_finite(encoder: ScanEncoder) -> No
 @pytest.mark.parametrize(
     ("change", "message"), [("drop", "1 missing"), ("add", "1 unexpected"), ("shape", "1 of another shape")]
 )
-def test_weights_that_do_not_fit_are_named(
-    encoder: ScanEncoder, tmp_path: Path, change: str, message: str
-) -> None:
+def test_weights_that_do_not_fit_are_named(encoder: ScanEncoder, tmp_path: Path, change: str, message: str) -> None:
     encoder.save_pretrained(tmp_path)
     weights = load_file(tmp_path / "model.safetensors")
     name = "network.conv1.weight"
@@ -127,9 +123,7 @@ def test_weights_that_do_not_fit_are_named(
     with pytest.raises(CheckpointError, match=message):
         ScanEncoder.from_pretrained(tmp_path)
     kept = ScanEncoder.from_pretrained(tmp_path, strict=False).state_dict()
-    assert torch.equal(
-        kept["network.layer4.0.conv1.weight"], encoder.state_dict()["network.layer4.0.conv1.weight"]
-    )
+    assert torch.equal(kept["network.layer4.0.conv1.weight"], encoder.state_dict()["network.layer4.0.conv1.weight"])
 
 
 def test_damaged_files_are_one_line(encoder: ScanEncoder, tmp_path: Path) -> None:
@@ -146,9 +140,7 @@ def test_damaged_files_are_one_line(encoder: ScanEncoder, tmp_path: Path) -> Non
         ScanEncoder.from_pretrained(tmp_path)
 
 
-def test_bfloat16_gradients_are_the_same_each_time_and_near_float32(
-    encoder: ScanEncoder, patches: np.ndarray
-) -> None:
+def test_bfloat16_gradients_are_the_same_each_time_and_near_float32(encoder: ScanEncoder, patches: np.ndarray) -> None:
     def gradient(bf16: bool) -> torch.Tensor:
         encoder.zero_grad()
         poison = [torch.full((size,), float("nan")) for size in (1 << 12, 1 << 14, 1 << 16, 1 << 18)]

@@ -22,9 +22,7 @@ VARIANTS = {
 def encoder_of(tokenizer: TextTokenizer, architecture: str = "bert") -> TextEncoder:
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
-    config = TextEncoderConfig(
-        architecture=architecture, num_layers=2, hidden_size=16, num_heads=2, max_length=24
-    )
+    config = TextEncoderConfig(architecture=architecture, num_layers=2, hidden_size=16, num_heads=2, max_length=24)
     spectral = rng.normal(size=(len(tokenizer), 6)).astype(np.float32)
     spectral[:5] = 0
     weights = rng.random(len(tokenizer)).astype(np.float32)
@@ -38,9 +36,7 @@ def encoder(request: pytest.FixtureRequest, tokenizer: TextTokenizer) -> TextEnc
     return encoder_of(tokenizer, request.param)
 
 
-def test_embedding_is_float32_in_order_and_independent_of_batches(
-    encoder: TextEncoder, texts: list[str]
-) -> None:
+def test_embedding_is_float32_in_order_and_independent_of_batches(encoder: TextEncoder, texts: list[str]) -> None:
     together = encoder.embed(texts)
     assert together.dtype == np.float32 and together.shape == (25, encoder.embed_dim) == (25, 16 + 16 + 6)
     alone = np.concatenate([encoder.embed([text], batch_size=1) for text in texts])
@@ -99,9 +95,7 @@ def test_what_is_not_a_list_of_strings_is_refused(encoder: TextEncoder, wrong: o
         encoder.embed(wrong)  # type: ignore[arg-type]
 
 
-def test_an_untrained_encoder_repeats_the_spectral_vectors(
-    tokenizer: TextTokenizer, texts: list[str]
-) -> None:
+def test_an_untrained_encoder_repeats_the_spectral_vectors(tokenizer: TextTokenizer, texts: list[str]) -> None:
     encoder = encoder_of(tokenizer)
     start = encoder.model.get_input_embeddings().weight.detach()
     assert np.corrcoef(start[5:, :6].flatten(), encoder.static_vectors[5:].flatten())[0, 1] > 0.9999
@@ -116,9 +110,7 @@ def test_embedding_leaves_the_mode_as_it_was(tokenizer: TextTokenizer, texts: li
     assert encoder.training
 
 
-@pytest.mark.parametrize(
-    "name", ["pooling.safetensors", "model.safetensors", "config.json", "tokenizer.json"]
-)
+@pytest.mark.parametrize("name", ["pooling.safetensors", "model.safetensors", "config.json", "tokenizer.json"])
 def test_a_missing_or_broken_file_is_refused(tokenizer: TextTokenizer, tmp_path: Path, name: str) -> None:
     encoder_of(tokenizer).save_pretrained(tmp_path)
     (tmp_path / name).write_bytes(b"{broken")

@@ -95,8 +95,7 @@ class Informed:
         time.sleep(self.pause_s)
         return {
             "": tuple(
-                np.eye(task.num_classes)[labels]
-                + self.noise * rng.normal(size=(len(labels), task.num_classes))
+                np.eye(task.num_classes)[labels] + self.noise * rng.normal(size=(len(labels), task.num_classes))
                 for labels in (task.pool_labels, task.test_labels)
             )
         }

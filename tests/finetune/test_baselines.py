@@ -45,9 +45,7 @@ def test_nothing_is_learnt_from_the_test(method: object, task: Task) -> None:
     )
     for name, (pool, test) in method.features(task).items():
         other_pool, other_test = method.features(smaller)[name]
-        dense = [
-            x.toarray() if hasattr(x, "toarray") else x for x in (pool, test[half], other_pool, other_test)
-        ]
+        dense = [x.toarray() if hasattr(x, "toarray") else x for x in (pool, test[half], other_pool, other_test)]
         assert np.allclose(dense[0], dense[2], atol=1e-5) and np.allclose(dense[1], dense[3], atol=1e-5)
 
 
@@ -78,9 +76,7 @@ def test_a_frozen_encoder_stays_as_it_is(task: Task) -> None:
 
 def test_embedding_keeps_the_order_of_texts() -> None:
     encoder, texts = TinyEncoder(), ["zzzz a", "b", "cc dd ee"]
-    assert np.allclose(
-        embed(encoder, texts, 2), np.concatenate([embed(encoder, [text]) for text in texts]), atol=1e-6
-    )
+    assert np.allclose(embed(encoder, texts, 2), np.concatenate([embed(encoder, [text]) for text in texts]), atol=1e-6)
 
 
 @pytest.mark.skipif(not ExternalText.is_installed(), reason="needs the extra `external`")

@@ -20,9 +20,7 @@ def test_they_are_scikit_learns(num_classes: int) -> None:
     predicted = probabilities.argmax(axis=1)
     assert scores["accuracy"] == pytest.approx(accuracy_score(labels, predicted))
     assert scores["macro_f1"] == pytest.approx(f1_score(labels, predicted, average="macro"))
-    expected = roc_auc_score(
-        labels, probabilities[:, 1] if num_classes == 2 else probabilities, multi_class="ovr"
-    )
+    expected = roc_auc_score(labels, probabilities[:, 1] if num_classes == 2 else probabilities, multi_class="ovr")
     assert scores["auroc"] == pytest.approx(expected)
 
 

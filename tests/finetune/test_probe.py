@@ -43,9 +43,7 @@ def test_cross_validation_finds_the_variant_with_signal() -> None:
     # Too few labels to choose: the first variant, whatever it is worth.
     few = np.flatnonzero(np.arange(30) < 6)
     default = Probe().fit_predict({k: v[few] for k, v in labelled.items()}, labels[few], tests, 3)
-    only = Probe(FIXED).fit_predict(
-        {"noise": labelled["noise"][few]}, labels[few], {"noise": tests["noise"]}, 3
-    )
+    only = Probe(FIXED).fit_predict({"noise": labelled["noise"][few]}, labels[few], {"noise": tests["noise"]}, 3)
     assert np.array_equal(default, only)
 
 
@@ -54,9 +52,7 @@ def test_the_choice_does_not_look_at_the_test() -> None:
     noise = np.random.default_rng(5).normal(size=(60, 20)) * 100
     both = Probe().fit_predict({"a": rows, "b": rows[:, :2]}, labels, {"a": test, "b": test[:, :2]}, 3)
     corrupt = Probe().fit_predict({"a": rows, "b": rows[:, :2]}, labels, {"a": test, "b": noise[:, :2]}, 3)
-    assert np.array_equal(
-        both, corrupt
-    )  # variant a is the better one on the labels, so b's test rows are not used
+    assert np.array_equal(both, corrupt)  # variant a is the better one on the labels, so b's test rows are not used
     one_row = Probe().fit_predict({"a": rows}, labels, {"a": test[:1]}, 3)
     assert np.allclose(one_row, Probe().fit_predict({"a": rows}, labels, {"a": test}, 3)[:1], atol=1e-6)
 

@@ -57,9 +57,7 @@ def test_results_have_a_row_for_each_measurement(finished: Path) -> None:
 
 def test_the_method_with_signal_wins_and_saves_labels(finished: Path) -> None:
     summary = pd.read_csv(finished / "summary.csv")
-    row = summary.query(
-        "leg == 'text' and method == 'ssl-probe' and budget == 2 and metric == 'accuracy'"
-    ).iloc[0]
+    row = summary.query("leg == 'text' and method == 'ssl-probe' and budget == 2 and metric == 'accuracy'").iloc[0]
     assert row["num_draws"] == 4 and row["low"] < row["mean"] < row["high"]
     assert row["difference_low"] > 0 and row["p_value"] < 0.05
     assert row["baseline"] in ("raw", "pca", "kmeans")
@@ -129,9 +127,7 @@ def test_test_labels_reach_no_prediction(finished: Path, tmp_path: Path) -> None
     ours, theirs = (pd.read_parquet(folder / "predictions.parquet") for folder in (tmp_path, finished))
     theirs = theirs[theirs["method"] != "ssl-probe"].reset_index(drop=True)
     pd.testing.assert_frame_equal(ours[columns], theirs[columns])
-    assert np.array_equal(
-        np.stack(ours["probabilities"].iloc[-45:]), np.stack(theirs["probabilities"].iloc[-45:])
-    )
+    assert np.array_equal(np.stack(ours["probabilities"].iloc[-45:]), np.stack(theirs["probabilities"].iloc[-45:]))
     assert not ours["label"].equals(theirs["label"])
 
 

@@ -34,11 +34,7 @@ def test_they_learn_and_replay(task: Task, kind: str) -> None:
 
 
 def test_fingerprints_follow_settings_and_weights() -> None:
-    tuned = [
-        FineTune(TinyEncoder(seed), "simclr", config)
-        for seed in (0, 1)
-        for config in (CONFIG, TrainedConfig())
-    ]
+    tuned = [FineTune(TinyEncoder(seed), "simclr", config) for seed in (0, 1) for config in (CONFIG, TrainedConfig())]
     assert len({method.fingerprint() for method in tuned}) == 4
     assert Scratch(TinyEncoder(0), CONFIG).fingerprint() == Scratch(TinyEncoder(1), CONFIG).fingerprint()
 

@@ -14,7 +14,7 @@ from toolkit.scans import Preprocessing
 from toolkit.text import MaskedBatches, MaskingConfig, TokenizerConfig, TokenStore, train_tokenizer
 from toolkit.text.tokenizer import TextTokenizer
 
-WORDS = "the cat sat on a warm mat while seven grey birds sang old songs in the tall green tree".split()
+WORDS = "the cat sat on a warm mat while seven grey birds sang old songs in the tall green tree".split()  # noqa: SIM905
 TEXTS = [" ".join(WORDS[start : start + 3 + start % 5] + WORDS[: start % 4]) for start in range(len(WORDS) - 3)] * 3
 
 

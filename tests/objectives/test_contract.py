@@ -6,10 +6,9 @@ from typing import Any
 import pytest
 import torch
 
+from tests.objectives.examples import example_batch, example_encoder
 from toolkit.objectives import OBJECTIVES, build_objective
 from toolkit.training import Step
-
-from tests.objectives.examples import example_batch, example_encoder
 
 
 def make(name: str) -> Any:

@@ -23,9 +23,7 @@ def formula(z0: np.ndarray, z1: np.ndarray, temperature: float) -> float:
         others = [float(z[i] @ z[k]) / temperature for k in range(2 * n) if k != i]
         top = max(others)
         total += (
-            top
-            + math.log(sum(math.exp(o - top) for o in others))
-            - float(z[i] @ z[(i + n) % (2 * n)]) / temperature
+            top + math.log(sum(math.exp(o - top) for o in others)) - float(z[i] @ z[(i + n) % (2 * n)]) / temperature
         )
     return total / (2 * n)
 
@@ -60,9 +58,7 @@ def test_gradient_equals_finite_differences_of_the_formula(temperature: float) -
                 moved = [z0.copy(), z1.copy()]
                 moved[which][index] += sign * step
                 ends.append(formula(*moved, temperature))
-            assert view.grad[index].item() == pytest.approx(
-                (ends[0] - ends[1]) / (2 * step), rel=1e-5, abs=1e-7
-            )
+            assert view.grad[index].item() == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=1e-5, abs=1e-7)
 
 
 @pytest.mark.parametrize("n", [2, 17])
@@ -89,9 +85,7 @@ def test_autocast_does_not_coarsen_it() -> None:
 
 def test_length_of_the_vectors_does_not_matter() -> None:
     z0, z1 = (torch.tensor(z) for z in pair())
-    assert nt_xent_loss(z0 * 7, z1 * 0.1, 0.2).item() == pytest.approx(
-        nt_xent_loss(z0, z1, 0.2).item(), rel=1e-9
-    )
+    assert nt_xent_loss(z0 * 7, z1 * 0.1, 0.2).item() == pytest.approx(nt_xent_loss(z0, z1, 0.2).item(), rel=1e-9)
 
 
 class Encoder(nn.Module):

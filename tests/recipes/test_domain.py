@@ -42,7 +42,12 @@ def test_the_run_folder_holds_what_was_agreed(whole: Path) -> None:
     of_run = {"config.yaml", "provenance.json", "timings.jsonl"}
     assert of_run | set(TABLES) | {"report.html", *LEGS} == {path.name for path in whole.iterdir()}
     for leg in LEGS:
-        assert {path.name for path in (whole / leg).iterdir()} >= of_run | {"metrics.jsonl", "checkpoints", "encoder", "README.md"}
+        assert {path.name for path in (whole / leg).iterdir()} >= of_run | {
+            "metrics.jsonl",
+            "checkpoints",
+            "encoder",
+            "README.md",
+        }
         assert (whole / leg / "README.md").read_text(encoding="utf-8").startswith("---\nlibrary_name:")
         assert len(list((whole / leg / "checkpoints").iterdir())) == 1
         assert {path.name for path in (whole / leg / "study").iterdir()} >= of_run | set(TABLES) | {"report.html"}
@@ -88,7 +93,9 @@ def test_results_csv_is_tidy_and_has_every_method(whole: Path) -> None:
         for method in TRAINED:
             assert cells[method] == [["2", "0", "0"], ["2", "1", "0"]]
         assert cells["majority"] == [["", "", ""]]
-        assert rows.groupby("metric").size().to_dict() == dict.fromkeys(("accuracy", "auroc", "macro_f1"), len(measured))
+        assert rows.groupby("metric").size().to_dict() == dict.fromkeys(
+            ("accuracy", "auroc", "macro_f1"), len(measured)
+        )
     assert results["value"].astype(float).between(0, 1).all()
     pretrained = results["method"].isin(["ssl-probe", "ssl-finetune"])
     assert set(results.loc[~pretrained, "pretraining"]) == {"none"}
@@ -107,7 +114,11 @@ def test_the_other_tables_fit_the_results(whole: Path) -> None:
     tests = predictions.groupby("leg")["item"].nunique()
     assert len(predictions) == sum((cells["leg"] == leg).sum() * tests[leg] for leg in LEGS)
     keys = ["leg", "language", "method", "budget", "draw"]
-    right = (predictions["label"] == predictions["prediction"]).groupby([predictions[key] for key in keys], dropna=False).mean()
+    right = (
+        (predictions["label"] == predictions["prediction"])
+        .groupby([predictions[key] for key in keys], dropna=False)
+        .mean()
+    )
     scores = cells.set_index(keys)["value"]
     assert np.allclose(right.sort_index(), scores.sort_index(), atol=1e-6)
 
@@ -178,7 +189,12 @@ def test_nothing_names_a_patient_and_the_page_names_no_path(whole: Path, working
 
 def test_a_second_run_reuses_everything(whole: Path, fewlabel: Command) -> None:
     def work() -> dict[Path, int]:
-        kept = [*whole.rglob("checkpoints/*"), *whole.rglob("cells/*"), *whole.rglob("store/*"), *whole.rglob("corpora/**/*")]
+        kept = [
+            *whole.rglob("checkpoints/*"),
+            *whole.rglob("cells/*"),
+            *whole.rglob("store/*"),
+            *whole.rglob("corpora/**/*"),
+        ]
         return {path: path.stat().st_mtime_ns for path in kept}
 
     def steps() -> int:
@@ -239,7 +255,11 @@ def test_a_killed_run_ends_as_if_nothing_had_been(
     arguments = ("run", "domain", "--config", "tiny.yaml", f"output={folder}")
     # Ends only when all that hold its output have ended: a worker that lives on would run into the time limit.
     killed = subprocess.run(
-        [sys.executable, "-c", KILLED, moment, *arguments], cwd=working_folder, capture_output=True, text=True, timeout=400
+        [sys.executable, "-c", KILLED, moment, *arguments],
+        cwd=working_folder,
+        capture_output=True,
+        text=True,
+        timeout=400,
     )
     assert killed.returncode == -9, killed.stderr
     assert not (folder / "report.html").exists()

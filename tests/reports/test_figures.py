@@ -57,18 +57,14 @@ def test_names_from_files_are_text_never_markup_or_mathematics(
     tables: tuple[pd.DataFrame, pd.DataFrame],
 ) -> None:
     name = r"$\frac{<script>alert(1)</script>"
-    results, summary = (
-        table.replace({"task": {"lobes": name}, "method": {"kmeans": name}}) for table in tables
-    )
+    results, summary = (table.replace({"task": {"lobes": name}, "method": {"kmeans": name}}) for table in tables)
     drawn = svg(label_efficiency_figure(summary, results), "a", name)
     assert "<script" not in drawn
     assert name in "".join(ET.fromstring(drawn).itertext())
 
 
 @pytest.mark.parametrize("column", ["low", "difference_low", "labels_equal"])
-def test_unknown_intervals_and_comparisons_are_left_out(
-    tables: tuple[pd.DataFrame, pd.DataFrame], column: str
-) -> None:
+def test_unknown_intervals_and_comparisons_are_left_out(tables: tuple[pd.DataFrame, pd.DataFrame], column: str) -> None:
     drawn = svg(label_efficiency_figure(tables[1].assign(**{column: np.nan})), "a", "")
     assert "nan" not in drawn.lower()
 

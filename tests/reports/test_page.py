@@ -131,16 +131,12 @@ def test_the_policy_names_the_only_script_that_may_run(page: str) -> None:
 
 def test_no_text_from_outside_becomes_markup(small: Report) -> None:
     results, summary = (
-        table.replace(
-            {"task": {"lobes": ATTACK}, "method": {"kmeans": ATTACK}, "pretraining": {"simclr": ATTACK}}
-        )
+        table.replace({"task": {"lobes": ATTACK}, "method": {"kmeans": ATTACK}, "pretraining": {"simclr": ATTACK}})
         for table in (small.results, small.summary)
     )
     attacked = render(full(replace(small, results=results, summary=summary), ATTACK))
     reader, plain = Reader(attacked), Reader(render(full(small, "plain")))
-    assert [tag for tag, _ in reader.elements].count("script") == [tag for tag, _ in plain.elements].count(
-        "script"
-    )
+    assert [tag for tag, _ in reader.elements].count("script") == [tag for tag, _ in plain.elements].count("script")
     assert len(reader.all("img")) == len(plain.all("img")) == 1
     assert not [name for _, attributes in reader.elements for name in attributes if name.startswith("on")]
     assert "49" not in reader.all("img")[0]["alt"]  # nothing was evaluated as a template
@@ -198,9 +194,7 @@ def test_a_position_line_is_explained_only_where_there_is_one(report: Report) ->
     assert "Public encoder" in text
 
 
-@pytest.mark.parametrize(
-    "keep", ["method == 'majority'", "budget == 5", "method == 'ssl-probe'", "budget == 2"]
-)
+@pytest.mark.parametrize("keep", ["method == 'majority'", "budget == 5", "method == 'ssl-probe'", "budget == 2"])
 def test_a_small_study_makes_a_page(report: Report, keep: str) -> None:
     cut = replace(report, results=report.results.query(keep), summary=report.summary.query(keep))
     text = Reader(render(cut)).text

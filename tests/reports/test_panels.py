@@ -33,9 +33,7 @@ def test_a_method_without_budget_is_the_same_at_each(tables: tuple[pd.DataFrame,
 
 def test_best_baseline_is_neither_floor_nor_reference(tables: tuple[pd.DataFrame, pd.DataFrame]) -> None:
     summary = tables[1]
-    raised = summary.assign(
-        mean=summary["mean"].where(~summary["method"].isin(["position", "majority"]), 0.99)
-    )
+    raised = summary.assign(mean=summary["mean"].where(~summary["method"].isin(["position", "majority"]), 0.99))
     assert panels(raised)[0].best_baseline(5).method == "raw"
 
 

@@ -13,16 +13,14 @@ KEYS = ["leg", "task", "language", "site"]
 NUM_TESTS = 40
 
 
-def test_a_page_is_made_of_the_studys_own_tables(
-    tables: tuple[pd.DataFrame, pd.DataFrame], tmp_path: Path
-) -> None:
+def test_a_page_is_made_of_the_studys_own_tables(tables: tuple[pd.DataFrame, pd.DataFrame], tmp_path: Path) -> None:
     results = tables[0].astype({"budget": "Int64", "draw": "Int64", "seed": "Int64"})
     rng = np.random.default_rng(0)
     accuracy = results[results["metric"] == "accuracy"]
     by_cell: dict[tuple, dict[int, np.ndarray]] = {}
-    for *cell, budget, draw, value in accuracy[
-        [*KEYS, "method", "pretraining", "budget", "draw", "value"]
-    ].itertuples(index=False):
+    for *cell, budget, draw, value in accuracy[[*KEYS, "method", "pretraining", "budget", "draw", "value"]].itertuples(
+        index=False
+    ):
         key = (*cell, None if pd.isna(budget) else budget)
         by_cell.setdefault(key, {})[draw] = (rng.random(NUM_TESTS) < value).astype(float)
     subjects = {key: np.arange(NUM_TESTS) for key in set(accuracy[KEYS].itertuples(index=False, name=None))}

@@ -107,9 +107,7 @@ def test_pretraining_never_sees_the_test_subject(registered: RegisteredScans, tm
     for volume, role in zip(stored, ("pool", "pretraining"), strict=True):
         np.testing.assert_allclose(volume.load().array, by_role[role], atol=1e-4)
     assert (
-        len(registered.store(tmp_path / "store", Preprocessing()))
-        == len(list((tmp_path / "store").glob("*.npy")))
-        == 2
+        len(registered.store(tmp_path / "store", Preprocessing())) == len(list((tmp_path / "store").glob("*.npy"))) == 2
     )
 
 

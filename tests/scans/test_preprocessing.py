@@ -24,15 +24,11 @@ def test_resampling_keeps_every_point_of_the_world(ramp: Volume) -> None:
 def test_a_coarser_grid_averages_instead_of_picking() -> None:
     noise = Volume(np.random.default_rng([0]).normal(size=(1, 40, 40, 40)).astype(np.float32), np.eye(4))
     coarse = resample(noise, grid_for(noise, (4.0, 4.0, 4.0)))
-    assert (
-        coarse.array[:, 2:-2, 2:-2, 2:-2].std() < 0.15
-    )  # 1 if single voxels were picked, 1/8 for plain means
+    assert coarse.array[:, 2:-2, 2:-2, 2:-2].std() < 0.15  # 1 if single voxels were picked, 1/8 for plain means
 
 
 def test_labels_are_never_mixed(ramp: Volume) -> None:
-    ids = Volume(
-        np.random.default_rng([0]).choice([0.0, 3.0, 90.0], (1, 20, 16, 12)).astype(np.float32), ramp.affine
-    )
+    ids = Volume(np.random.default_rng([0]).choice([0.0, 3.0, 90.0], (1, 20, 16, 12)).astype(np.float32), ramp.affine)
     assert set(np.unique(resample(ids, grid_for(ids, (2.0, 2.0, 2.0)), labels=True).array)) <= {
         0.0,
         3.0,
@@ -49,9 +45,7 @@ def test_the_grid_covers_the_scan_from_face_to_face(ramp: Volume) -> None:
 def test_percentiles_of_the_foreground_become_0_and_1() -> None:
     array = np.zeros((1, 20, 20, 20), np.float32)
     array[0, 5:15, 5:15, 5:15] = np.linspace(100, 300, 1000).reshape(10, 10, 10)
-    out = preprocess(
-        Volume(array, np.diag([2.0, 2, 2, 1])), Preprocessing(intensity_percentiles=(10, 90))
-    ).array
+    out = preprocess(Volume(array, np.diag([2.0, 2, 2, 1])), Preprocessing(intensity_percentiles=(10, 90))).array
     inside = out[array > 0]
     assert (inside == 0).mean() == pytest.approx(0.1, abs=0.005)
     assert (inside == 1).mean() == pytest.approx(0.1, abs=0.005)

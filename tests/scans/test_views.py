@@ -64,9 +64,7 @@ def test_blur_equals_monais_gaussian_inside(textured: np.ndarray) -> None:
     view, parameters = rendered(textured, blur_probability=1, blur_sigma_voxels=1.0)
     sigma = float(parameters.shading[0, 0])
     assert 0.1 < sigma < 1.0
-    reference = GaussianSmooth(sigma=sigma, approx="sampled")(
-        torch.from_numpy(plain(textured).copy())
-    ).numpy()
+    reference = GaussianSmooth(sigma=sigma, approx="sampled")(torch.from_numpy(plain(textured).copy())).numpy()
     inner = (slice(None), *[slice(4, -4)] * 3)  # at the border MONAI mixes in zeros, ours repeats the edge
     np.testing.assert_allclose(view[inner], reference[inner], atol=2e-3)
 
@@ -80,9 +78,7 @@ def test_gamma_contrast_and_brightness_follow_their_formulas(textured: np.ndarra
 
 
 def test_background_stays_0_whatever_the_shading() -> None:
-    view, _ = rendered(
-        np.zeros((1, 40, 44, 48), np.float32), gamma=2, contrast=0.3, brightness=0.3, bias_field=0.5
-    )
+    view, _ = rendered(np.zeros((1, 40, 44, 48), np.float32), gamma=2, contrast=0.3, brightness=0.3, bias_field=0.5)
     assert (view == 0).all()
 
 
@@ -105,16 +101,12 @@ def test_noise_is_normal_with_the_drawn_deviation(textured: np.ndarray) -> None:
 def test_a_view_replays_from_its_four_numbers(textured: np.ndarray) -> None:
     config, centres = ViewConfig(patch_size=SIZE), np.repeat(CENTRE, 5, axis=0)
     samples = np.arange(5)
-    whole = apply_parameters(
-        textured, centres, sample_parameters(config, 1, 2, samples, 0), SIZE, num_threads=3
-    )
+    whole = apply_parameters(textured, centres, sample_parameters(config, 1, 2, samples, 0), SIZE, num_threads=3)
     alone = apply_parameters(textured, CENTRE, sample_parameters(config, 1, 2, samples[3:4], 0), SIZE)
     np.testing.assert_array_equal(whole[3], alone[0])
     for other in [(9, 2, 0), (1, 9, 0), (1, 2, 1)]:
         seed, epoch, view = other
-        changed = apply_parameters(
-            textured, CENTRE, sample_parameters(config, seed, epoch, samples[3:4], view), SIZE
-        )
+        changed = apply_parameters(textured, CENTRE, sample_parameters(config, seed, epoch, samples[3:4], view), SIZE)
         assert np.abs(changed - alone).max() > 0.01
 
 
@@ -136,6 +128,4 @@ def test_the_number_of_threads_changes_no_bit(textured: np.ndarray, num_threads:
     parameters = sample_parameters(ViewConfig(patch_size=SIZE), 0, 0, np.arange(9), 0)
     centres = np.repeat(CENTRE, 9, axis=0)
     one = apply_parameters(textured, centres, parameters, SIZE)
-    np.testing.assert_array_equal(
-        one, apply_parameters(textured, centres, parameters, SIZE, num_threads=num_threads)
-    )
+    np.testing.assert_array_equal(one, apply_parameters(textured, centres, parameters, SIZE, num_threads=num_threads))

@@ -22,13 +22,9 @@ def value_at(volume: Volume, world_mm: tuple[float, float, float]) -> float:
 
 
 @pytest.mark.parametrize("axes", ["RAS", "LPI", "ASR", "ILP"])
-def test_any_orientation_becomes_ras_and_every_voxel_keeps_its_place(
-    tmp_path: Path, ramp: Volume, axes: str
-) -> None:
+def test_any_orientation_becomes_ras_and_every_voxel_keeps_its_place(tmp_path: Path, ramp: Volume, axes: str) -> None:
     stored = nib.Nifti1Image(ramp.array[0], ramp.affine).as_reoriented(
-        nib.orientations.ornt_transform(
-            nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(axes)
-        )
+        nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(axes))
     )
     nib.save(stored, tmp_path / "scan.nii.gz")
     volume = read_volume(tmp_path / "scan.nii.gz")
@@ -41,9 +37,7 @@ def test_any_orientation_becomes_ras_and_every_voxel_keeps_its_place(
 
 
 def test_nrrd_gives_what_nifti_gives(tmp_path: Path, ramp: Volume) -> None:
-    sitk.WriteImage(
-        sitk.ReadImage(str(saved(tmp_path / "a.nii", ramp.array[0], ramp.affine))), tmp_path / "a.nrrd"
-    )
+    sitk.WriteImage(sitk.ReadImage(str(saved(tmp_path / "a.nii", ramp.array[0], ramp.affine))), tmp_path / "a.nrrd")
     volume = read_volume(tmp_path / "a.nrrd")
     np.testing.assert_allclose(volume.affine, ramp.affine, atol=1e-5)
     np.testing.assert_array_equal(volume.array, ramp.array)

@@ -32,9 +32,7 @@ NOUNS = (
 @pytest.fixture(scope="session")
 def sample_texts() -> list[str]:
     """112 short texts, four languages in turn."""
-    return [
-        text.format(noun) for noun in NOUNS for texts in zip(*SAMPLES.values(), strict=True) for text in texts
-    ]
+    return [text.format(noun) for noun in NOUNS for texts in zip(*SAMPLES.values(), strict=True) for text in texts]
 
 
 @pytest.fixture(scope="session")
@@ -46,6 +44,4 @@ def sample_languages() -> list[str]:
 @pytest.fixture(scope="session")
 def tokenizer(sample_texts: list[str], tmp_path_factory: pytest.TempPathFactory) -> TextTokenizer:
     """A certified tokenizer of the sample."""
-    return train_tokenizer(
-        sample_texts, TokenizerConfig(vocab_size=700), tmp_path_factory.mktemp("tokenizer")
-    )
+    return train_tokenizer(sample_texts, TokenizerConfig(vocab_size=700), tmp_path_factory.mktemp("tokenizer"))

@@ -40,14 +40,10 @@ def test_a_character_in_bytes_is_one_word(tokenizer: TextTokenizer) -> None:
     assert words_of(tokenizer, "鬱龘")[-2:] == ["鬱", "龘"]
 
 
-def test_whole_words_are_masked_and_targets_are_true(
-    tokenizer: TextTokenizer, sample_texts: list[str]
-) -> None:
+def test_whole_words_are_masked_and_targets_are_true(tokenizer: TextTokenizer, sample_texts: list[str]) -> None:
     ids = padded(tokenizer, sample_texts)
     boundaries = WordBoundaries.of(tokenizer)
-    corrupted, positions, targets = mask_tokens(
-        ids, boundaries, MaskingConfig(share=0.3), np.random.default_rng(0)
-    )
+    corrupted, positions, targets = mask_tokens(ids, boundaries, MaskingConfig(share=0.3), np.random.default_rng(0))
     chosen = np.zeros(ids.size, dtype=bool)
     chosen[positions] = True
     words = boundaries.words(ids, ids >= FIRST_REGULAR).ravel()
@@ -64,9 +60,7 @@ def test_shares_hold_on_average(tokenizer: TextTokenizer, sample_texts: list[str
     boundaries = WordBoundaries.of(tokenizer)
     masked = kept = random = chosen = 0
     for seed in range(40):
-        corrupted, positions, targets = mask_tokens(
-            ids, boundaries, MaskingConfig(), np.random.default_rng(seed)
-        )
+        corrupted, positions, targets = mask_tokens(ids, boundaries, MaskingConfig(), np.random.default_rng(seed))
         now = corrupted.ravel()[positions]
         chosen += len(positions)
         masked += int((now == MASK).sum())
@@ -79,17 +73,12 @@ def test_shares_hold_on_average(tokenizer: TextTokenizer, sample_texts: list[str
     assert random / chosen == pytest.approx(0.1, abs=0.02)
 
 
-def test_random_replacements_come_from_the_whole_vocabulary(
-    tokenizer: TextTokenizer, sample_texts: list[str]
-) -> None:
+def test_random_replacements_come_from_the_whole_vocabulary(tokenizer: TextTokenizer, sample_texts: list[str]) -> None:
     ids = padded(tokenizer, sample_texts)
     boundaries = WordBoundaries.of(tokenizer)
     config = MaskingConfig(mask_share=0, random_share=1)
     drawn = np.concatenate(
-        [
-            (c := mask_tokens(ids, boundaries, config, np.random.default_rng(s)))[0].ravel()[c[1]]
-            for s in range(20)
-        ]
+        [(c := mask_tokens(ids, boundaries, config, np.random.default_rng(s)))[0].ravel()[c[1]] for s in range(20)]
     )
     assert drawn.min() < FIRST_REGULAR + 20 and drawn.max() > len(tokenizer) - 20
     assert len(np.unique(drawn)) > 0.9 * (len(tokenizer) - FIRST_REGULAR)

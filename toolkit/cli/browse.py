@@ -20,9 +20,7 @@ from toolkit.registry import nearest
 
 @app.command("ls", rich_help_panel=FIND)
 def list_all(
-    words: Annotated[
-        list[str] | None, typer.Argument(metavar="WORD", help="Show lines with all of these.")
-    ] = None,
+    words: Annotated[list[str] | None, typer.Argument(metavar="WORD", help="Show lines with all of these.")] = None,
 ) -> None:
     """List recipes, configurations, objectives and data cards.
 
@@ -58,9 +56,7 @@ def _objectives() -> dict[str, tuple[str, str]]:
     for path in sorted((Path(__file__).parent.parent / "objectives").glob("*.py")):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             match node:
-                case ast.ClassDef(
-                    decorator_list=[ast.Call(func=ast.Name("register"), args=[ast.Constant(str(name))])]
-                ):
+                case ast.ClassDef(decorator_list=[ast.Call(func=ast.Name("register"), args=[ast.Constant(str(name))])]):
                     found[name] = (assets.first_line(ast.get_docstring(node)), "fewlabel")
     for entry in entry_points(group="fewlabel.objectives"):
         found.setdefault(entry.name, ("", entry.dist.name if entry.dist else entry.value))
@@ -70,9 +66,7 @@ def _objectives() -> dict[str, tuple[str, str]]:
 @app.command(rich_help_panel=FIND)
 def cp(
     name: Annotated[str, typer.Argument(help="A recipe, configuration or card, as `fewlabel ls` names it.")],
-    dest: Annotated[
-        Path | None, typer.Argument(help="File or folder. Default: where `run` finds it.")
-    ] = None,
+    dest: Annotated[Path | None, typer.Argument(help="File or folder. Default: where `run` finds it.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
 ) -> None:
     """Copy a recipe, configuration or card into the working folder, to make it yours.

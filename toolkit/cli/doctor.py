@@ -72,9 +72,7 @@ def _packages() -> Iterator[Finding]:
     try:
         declared = [Requirement(line) for line in requires("fewlabel") or []]
     except PackageNotFoundError:
-        yield Finding(
-            "note", "installation", "runs from a folder, not installed; pip install -e . -c constraints.txt"
-        )
+        yield Finding("note", "installation", "runs from a folder, not installed; pip install -e . -c constraints.txt")
         return
     for need in declared:
         if not need.marker or need.marker.evaluate({"extra": ""}):
@@ -82,11 +80,7 @@ def _packages() -> Iterator[Finding]:
         elif need.marker.evaluate({"extra": "external"}):
             found = _version(need.name)
             remedy = 'not installed, so no line of a public encoder; pip install "fewlabel[external]"'
-            yield (
-                Finding("ok", need.name, f"{found} (optional)")
-                if found
-                else Finding("note", need.name, remedy)
-            )
+            yield (Finding("ok", need.name, f"{found} (optional)") if found else Finding("note", need.name, remedy))
     if (found := _version("torchvision")) and _import_error("torchvision"):
         remedy = "does not fit this torch and breaks transformers; pip uninstall torchvision"
         yield Finding("broken", "torchvision", f"{found} {remedy}")
@@ -117,9 +111,7 @@ def _devices() -> Iterator[Finding]:
         yield Finding("ok", "GPU", "Apple (mps)")
     elif not torch.cuda.is_available():
         if shutil.which("nvidia-smi"):
-            yield Finding(
-                "note", "GPU", "a driver is there, but torch sees no device; install a CUDA build of torch"
-            )
+            yield Finding("note", "GPU", "a driver is there, but torch sees no device; install a CUDA build of torch")
         else:
             yield Finding("ok", "GPU", "none; everything runs on the CPU")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -14,16 +14,12 @@ from toolkit.errors import DataError, FewlabelError
 
 @app.command(rich_help_panel=DATA)
 def init(
-    source: Annotated[
-        Path, typer.Argument(help="A folder of scans, or a table of texts (CSV, TSV, JSONL, Parquet).")
-    ],
+    source: Annotated[Path, typer.Argument(help="A folder of scans, or a table of texts (CSV, TSV, JSONL, Parquet).")],
     to: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the files go.")] = Path(),
     name: Annotated[str | None, typer.Option("--name", help="What to call the data.")] = None,
     text: Annotated[str | None, typer.Option("--text", help="Column of the texts, not the guess.")] = None,
     label: Annotated[str | None, typer.Option("--label", help="Column of the labels, not the guess.")] = None,
-    language: Annotated[
-        str, typer.Option("--language", help="Code of a table without such a column.")
-    ] = "und",
+    language: Annotated[str, typer.Option("--language", help="Code of a table without such a column.")] = "und",
 ) -> None:
     """Look at your data and write a card draft and a configuration that runs; for scans a manifest too.
 
@@ -35,10 +31,7 @@ def init(
 
     $ fewlabel init reviews.csv --out my-study --text body --label stars
     """
-    name = (
-        re.sub(r"[^a-z0-9]+", "_", (name or source.resolve().name.partition(".")[0]).casefold()).strip("_")
-        or "data"
-    )
+    name = re.sub(r"[^a-z0-9]+", "_", (name or source.resolve().name.partition(".")[0]).casefold()).strip("_") or "data"
     recipe = "scan_pretrain" if source.is_dir() else "text_pretrain"
     card, config = to / "data_cards" / f"{name}.md", to / "configs" / recipe / f"{name}.yaml"
     for path in (card, config, to / "private" / name / "manifest.csv"):
@@ -90,9 +83,7 @@ def _texts(source: Path, name: str, text: str | None, label: str | None, languag
         saw.append(("personal", f"never read: {', '.join(table.personal)}"))
     columns = {"text": table.text, "label": table.label, "language": table.language, "group": table.group}
     file = {"delimiter": table.delimiter, "encoding": table.encoding}
-    reader = {"format": table.format, "member": source.name} | {
-        k: v for k, v in (columns | file).items() if v
-    }
+    reader = {"format": table.format, "member": source.name} | {k: v for k, v in (columns | file).items() if v}
     return Draft(
         name=name,
         source=source,
@@ -139,10 +130,7 @@ def _scans(source: Path, to: Path, name: str) -> Draft:
         name=name,
         source=source,
         saw=saw,
-        readers=[
-            {"format": "volume", "member": pattern}
-            for pattern in sorted({_pattern(place) for place in places})
-        ],
+        readers=[{"format": "volume", "member": pattern} for pattern in sorted({_pattern(place) for place in places})],
         unit="subject",
         recipe="scan_pretrain",
         settings=f"manifest: private/{name}/manifest.csv",

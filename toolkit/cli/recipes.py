@@ -19,15 +19,9 @@ from toolkit.errors import ConfigError, FewlabelError
 @app.command(rich_help_panel=RUN)
 def run(
     recipe: Annotated[str, typer.Argument(help="A recipe's name, or the path of one.")],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="In place of the file's.")
-    ] = None,
-    config: Annotated[
-        str | None, typer.Option("--config", "-c", metavar="FILE", help="A YAML file or a name.")
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the resolved configuration only.")
-    ] = False,
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="In place of the file's.")] = None,
+    config: Annotated[str | None, typer.Option("--config", "-c", metavar="FILE", help="A YAML file or a name.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration only.")] = False,
 ) -> None:
     """Run a recipe. The same command, given again, continues what was cut off and reuses what is done.
 
@@ -65,20 +59,14 @@ def config_class(module: ModuleType) -> type[Section]:
     hints = typing.get_type_hints(module.run) if hasattr(module, "run") else {}
     schema = next((hint for name, hint in hints.items() if name != "return"), None)
     if not (isinstance(schema, type) and issubclass(schema, Section)):
-        raise ConfigError(
-            f"{module.__file__}: a recipe defines run(cfg: Config), Config a toolkit.config.Section"
-        )
+        raise ConfigError(f"{module.__file__}: a recipe defines run(cfg: Config), Config a toolkit.config.Section")
     return schema
 
 
 @app.command(rich_help_panel=RUN)
 def validate(
-    files: Annotated[
-        list[Path], typer.Argument(metavar="FILE", help="Configurations (YAML), data cards (Markdown).")
-    ],
-    recipe: Annotated[
-        str | None, typer.Option("--recipe", help="The recipe, where a file does not say it.")
-    ] = None,
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Configurations (YAML), data cards (Markdown).")],
+    recipe: Annotated[str | None, typer.Option("--recipe", help="The recipe, where a file does not say it.")] = None,
 ) -> None:
     """Check configurations and cards, and report every mistake at once. Runs nothing.
 
@@ -123,9 +111,7 @@ def recipe_of(config: Path) -> str:
     folder = config.resolve().parent
     if folder.parent.name == "configs":
         return folder.name
-    raise ConfigError(
-        f"{config}: which recipe is it for? Open it with `# fewlabel run RECIPE ...`, or give --recipe"
-    )
+    raise ConfigError(f"{config}: which recipe is it for? Open it with `# fewlabel run RECIPE ...`, or give --recipe")
 
 
 @app.command(rich_help_panel=RUN)

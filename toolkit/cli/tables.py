@@ -102,13 +102,9 @@ def describe_table(path: Path, text: str | None = None, label: str | None = None
     text = text or _guess_text(frame, columns, path)
     columns = [column for column in columns if column != text]
     label = label or _guess_label(frame, columns)
-    group = _named(
-        [column for column in columns if column != label and frame[column].duplicated().any()], "group"
-    )
+    group = _named([column for column in columns if column != label and frame[column].duplicated().any()], "group")
     if label and (num := _values(frame[label]).nunique()) > MAX_CLASSES:
-        raise DataError(
-            f"{path}: column {label!r} has {num} values, too many for classes; group them into fewer first"
-        )
+        raise DataError(f"{path}: column {label!r} has {num} values, too many for classes; group them into fewer first")
     return Table(frame, kind, delimiter, encoding, text, label, language, group)
 
 
@@ -132,9 +128,7 @@ def _read(path: Path) -> tuple[pd.DataFrame, str, str, str]:
         delimiter = "\t" if path.suffix in (".tsv", ".tab") else max(",;\t|", key=header.count)
         frame = pd.read_csv(io.StringIO(content), sep=delimiter, dtype=str, keep_default_na=False)
     except (OSError, ValueError, csv.Error) as error:  # pandas', JSON's and pyarrow's errors are ValueErrors
-        raise DataError(
-            f"{path}: is not a table that can be read: {' '.join(str(error).split())[:200]}"
-        ) from None
+        raise DataError(f"{path}: is not a table that can be read: {' '.join(str(error).split())[:200]}") from None
     return _strings(frame), "table", delimiter, encoding
 
 
@@ -159,9 +153,7 @@ def _guess_text(frame: pd.DataFrame, columns: list[str], path: Path) -> str:
     lengths = {column: float(_values(frame[column]).str.len().mean()) for column in columns}
     long = [column for column in columns if lengths[column] >= _MIN_CHARACTERS]
     if not long:
-        raise DataError(
-            f"{path}: no column looks like texts; say which with --text; it has {', '.join(frame)}"
-        )
+        raise DataError(f"{path}: no column looks like texts; say which with --text; it has {', '.join(frame)}")
     named = _named([column for column in long if lengths[column] >= max(lengths.values()) / 4], "text")
     return named or max(long, key=lambda column: lengths[column])
 
@@ -172,9 +164,7 @@ def _guess_label(frame: pd.DataFrame, columns: list[str]) -> str | None:
         return bool(2 <= values.nunique() <= min(most, len(values) / 2))
 
     named = _named([column for column in columns if few(column, MAX_CLASSES)], "label")
-    return named or next(
-        (column for column in columns if few(column, 12) and not _PERSONAL.search(column)), None
-    )
+    return named or next((column for column in columns if few(column, 12) and not _PERSONAL.search(column)), None)
 
 
 def _named(columns: list[str], meaning: str) -> str | None:

@@ -38,7 +38,9 @@ def _line(detail: Any, schema: type[Section], values: dict[str, Any]) -> str:
         return f"{path}: missing; it is required{meaning}"
     if detail["type"] == "union_tag_invalid":
         tags = [tag.strip().strip("'") for tag in detail["ctx"]["expected_tags"].split(",")]
-        return f"{path}.{_discriminator(detail)}: no {detail['ctx']['tag']!r}; {nearest(str(detail['ctx']['tag']), tags)}"
+        return (
+            f"{path}.{_discriminator(detail)}: no {detail['ctx']['tag']!r}; {nearest(str(detail['ctx']['tag']), tags)}"
+        )
     if detail["type"] == "union_tag_not_found":
         return f"{path}.{_discriminator(detail)}: missing; it says which one is meant"
     message = detail["msg"].removeprefix("Value error, ")
@@ -51,10 +53,14 @@ def _line(detail: Any, schema: type[Section], values: dict[str, Any]) -> str:
 
 def allowed_values(field: FieldInfo) -> str:
     """The range or the choices of `field`, such as `> 0, <= 1`; empty when anything of its type will do."""
-    bounds = [f"{sign} {getattr(mark, key)}" for mark in field.metadata for key, sign in _BOUNDS.items() if hasattr(mark, key)]
+    bounds = [
+        f"{sign} {getattr(mark, key)}" for mark in field.metadata for key, sign in _BOUNDS.items() if hasattr(mark, key)
+    ]
     if bounds:
         return ", ".join(bounds)
-    choices = [repr(value) for part in _parts(field.annotation) if get_origin(part) is Literal for value in get_args(part)]
+    choices = [
+        repr(value) for part in _parts(field.annotation) if get_origin(part) is Literal for value in get_args(part)
+    ]
     return ", ".join(choices)
 
 
@@ -105,7 +111,9 @@ def _parts(annotation: Any) -> Iterator[Any]:
 
 def _tags(section: type[Section]) -> tuple[Any, ...]:
     """The values of the section's `Literal` fields of one choice, by which unions are told apart."""
-    choices = [get_args(field.annotation) for field in section.model_fields.values() if get_origin(field.annotation) is Literal]
+    choices = [
+        get_args(field.annotation) for field in section.model_fields.values() if get_origin(field.annotation) is Literal
+    ]
     return tuple(choice[0] for choice in choices if len(choice) == 1)
 
 

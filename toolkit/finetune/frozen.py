@@ -87,11 +87,7 @@ def embed(encoder: nn.Module, inputs: Inputs, batch_size: int = 128) -> np.ndarr
     """Pooled features of normalised inputs with the weights as they are, (N, embed_dim) float32."""
     encoder.eval()
     # Texts of like length together: less padding. The order is undone below.
-    order = (
-        np.argsort([len(x) for x in inputs], kind="stable")
-        if isinstance(inputs, list)
-        else np.arange(len(inputs))
-    )
+    order = np.argsort([len(x) for x in inputs], kind="stable") if isinstance(inputs, list) else np.arange(len(inputs))
     features = np.empty((len(inputs), encoder.embed_dim), dtype=np.float32)
     for start in range(0, len(order), batch_size):
         part = order[start : start + batch_size]

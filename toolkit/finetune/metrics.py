@@ -22,9 +22,7 @@ def score(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
     """
     present = np.unique(labels)
     predicted = probabilities.argmax(axis=1)
-    curves = (
-        [roc_auc_score(labels == c, probabilities[:, c]) for c in present] if len(present) > 1 else [np.nan]
-    )
+    curves = [roc_auc_score(labels == c, probabilities[:, c]) for c in present] if len(present) > 1 else [np.nan]
     return {
         "accuracy": float(np.mean(predicted == labels)),
         "macro_f1": float(f1_score(labels, predicted, labels=present, average="macro", zero_division=0.0)),

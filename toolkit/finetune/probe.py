@@ -54,9 +54,7 @@ def standardise(pool: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndar
     informative = deviation > 1e-6 * deviation.max(initial=0.0)
     if not informative.any():
         return centre(pool, test)
-    return centre(
-        pool[:, informative] / deviation[informative], test[:, informative] / deviation[informative]
-    )
+    return centre(pool[:, informative] / deviation[informative], test[:, informative] / deviation[informative])
 
 
 def scalings(variants: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, tuple[Features, Features]]:
@@ -120,9 +118,7 @@ class Probe:
                 model = _model(config.strengths[0], tolerance=1e-3, warm_start=True)
                 for strength in config.strengths:  # from strong to weak: each solution starts the next
                     model.set_params(C=strength).fit(rows[train], labels[train])
-                    loss = log_loss(
-                        labels[held_out], model.predict_proba(rows[held_out]), labels=model.classes_
-                    )
+                    loss = log_loss(labels[held_out], model.predict_proba(rows[held_out]), labels=model.classes_)
                     losses[name, strength] = losses.get((name, strength), 0.0) + loss
         return min(losses, key=losses.__getitem__)
 
@@ -134,9 +130,7 @@ def _model(strength: float, tolerance: float, warm_start: bool = False) -> Logis
 def _span(labelled: Features, test: Features) -> tuple[np.ndarray, np.ndarray]:
     """Both in an orthonormal basis of the labelled rows' span, where those have fewer rows than columns."""
     if labelled.shape[0] >= labelled.shape[1]:
-        return tuple(
-            x.toarray() if sp.issparse(x) else np.asarray(x, dtype=np.float64) for x in (labelled, test)
-        )
+        return tuple(x.toarray() if sp.issparse(x) else np.asarray(x, dtype=np.float64) for x in (labelled, test))
     gram, cross = labelled @ labelled.T, test @ labelled.T
     gram, cross = (np.asarray(x.toarray() if sp.issparse(x) else x, dtype=np.float64) for x in (gram, cross))
     variances, basis = np.linalg.eigh(gram)

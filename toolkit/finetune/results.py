@@ -20,9 +20,7 @@ COLUMNS = [
 FILES = ("results.csv", "summary.csv", "comparisons.csv", "predictions.parquet")
 
 
-def write_tables(
-    tasks: Sequence[Task], groups: Sequence[list[Cell]], kept: Path, folder: Path
-) -> pd.DataFrame:
+def write_tables(tasks: Sequence[Task], groups: Sequence[list[Cell]], kept: Path, folder: Path) -> pd.DataFrame:
     """Scores all cells and writes the four tables, each whole or not at all; the order is that of `groups`.
 
     Args:
@@ -46,22 +44,15 @@ def write_tables(
             for metric, value in score(task.test_labels, probabilities).items():
                 rows.append((*_names(task, cell), metric, round(value, 6)))
             right = probabilities.argmax(axis=1) == task.test_labels
-            correct.setdefault((*_names(task, cell)[:6], cell.budget), {}).setdefault(cell.draw, []).append(
-                right
-            )
+            correct.setdefault((*_names(task, cell)[:6], cell.budget), {}).setdefault(cell.draw, []).append(right)
         table = _predictions(task, cells, predictions)
         writer = writer or pq.ParquetWriter(content, table.schema, compression="zstd")
         writer.write_table(table)
     if writer:
         writer.close()
-    results = pd.DataFrame(rows, columns=COLUMNS).astype(
-        {"budget": "Int64", "draw": "Int64", "seed": "Int64"}
-    )
+    results = pd.DataFrame(rows, columns=COLUMNS).astype({"budget": "Int64", "draw": "Int64", "seed": "Int64"})
     items = Correct(
-        {
-            name: {draw: np.mean(seeds, axis=0) for draw, seeds in draws.items()}
-            for name, draws in correct.items()
-        },
+        {name: {draw: np.mean(seeds, axis=0) for draw, seeds in draws.items()} for name, draws in correct.items()},
         {(task.leg, task.name, task.language, task.site): task.test_groups for task in tasks},
     )
     tables = (results, summarise(results, items), compare(results))

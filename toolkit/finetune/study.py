@@ -81,9 +81,7 @@ def run_study(
         DiskError: The folder cannot be written.
     """
     chosen = _choose(methods, config.methods)
-    tasks = [
-        task.thinned(thin(task.pool_labels, config.max_pool_per_class, seed=config.seed)) for task in tasks
-    ]
+    tasks = [task.thinned(thin(task.pool_labels, config.max_pool_per_class, seed=config.seed)) for task in tasks]
     cells = {}
     for task in tasks:
         digest = task.digest()
@@ -95,9 +93,7 @@ def run_study(
     jobs = _jobs(tasks, chosen, cells, kept, executor or InProcess())
     for cell, probabilities in track(jobs, "study", total=len(every), done=num_done):
         cell.save(kept, probabilities)
-    results = write_tables(
-        tasks, [cells[task.key, i] for task in tasks for i in range(len(chosen))], kept, folder
-    )
+    results = write_tables(tasks, [cells[task.key, i] for task in tasks for i in range(len(chosen))], kept, folder)
     current = {cell.path(kept).name for cell in every}
     for stale in kept.iterdir():
         if stale.name not in current:
@@ -117,9 +113,7 @@ def _cells(task: Task, task_digest: str, method: Method, config: StudyConfig) ->
     identity = (task_digest, method.name, method.pretraining)
     if isinstance(method, Majority):
         none = np.empty(0, dtype=np.int64)
-        return [
-            Cell(task.key, method.name, method.pretraining, None, None, None, none, cell_digest(*identity))
-        ]
+        return [Cell(task.key, method.name, method.pretraining, None, None, None, none, cell_digest(*identity))]
     trained = not hasattr(method, "features")
     possible = _possible(task, config.budgets)
     budgets = [budget for budget in possible if budget in config.trained_budgets] if trained else possible
@@ -134,9 +128,7 @@ def _cells(task: Task, task_digest: str, method: Method, config: StudyConfig) ->
         for budget in budgets:
             for seed in range(config.seed, config.seed + (config.num_seeds if trained else 1)):
                 digest = cell_digest(*identity, draws[budget], draw, seed)
-                cells.append(
-                    Cell(task.key, method.name, method.pretraining, budget, draw, seed, draws[budget], digest)
-                )
+                cells.append(Cell(task.key, method.name, method.pretraining, budget, draw, seed, draws[budget], digest))
     return cells
 
 
@@ -144,9 +136,7 @@ def _possible(task: Task, budgets: Sequence[int]) -> list[int]:
     smallest = int(np.bincount(task.pool_labels, minlength=task.num_classes).min())
     possible = sorted({budget for budget in budgets if budget <= smallest})
     if not possible:
-        raise DataError(
-            f"task {task.key}: its smallest class has {smallest} samples to label; give smaller budgets"
-        )
+        raise DataError(f"task {task.key}: its smallest class has {smallest} samples to label; give smaller budgets")
     return possible
 
 
@@ -184,9 +174,7 @@ def _work(task: Task, method: Method, missing: list[Cell]) -> Iterator[tuple]:
         test = {name: test for name, (_, test) in variants.items()}
         for draw in sorted({cell.draw for cell in missing}):
             job_cells = [cell for cell in missing if cell.draw == draw]
-            labelled = [
-                {name: pool[cell.labelled] for name, (pool, _) in variants.items()} for cell in job_cells
-            ]
+            labelled = [{name: pool[cell.labelled] for name, (pool, _) in variants.items()} for cell in job_cells]
             job_labels = [labels[cell.labelled] for cell in job_cells]
             yield probe_cells, (method.classifier, labelled, job_labels, test, task.num_classes), job_cells
     else:
@@ -200,9 +188,7 @@ def _work(task: Task, method: Method, missing: list[Cell]) -> Iterator[tuple]:
             )
 
 
-def _returned(
-    pending: dict[Future[list[np.ndarray]], list[Cell]], leave: int
-) -> Iterator[tuple[Cell, np.ndarray]]:
+def _returned(pending: dict[Future[list[np.ndarray]], list[Cell]], leave: int) -> Iterator[tuple[Cell, np.ndarray]]:
     """What has come back; waits until at most `leave` are out."""
     while pending:
         done, _ = wait(pending, timeout=0 if len(pending) <= leave else None, return_when=FIRST_COMPLETED)

@@ -172,9 +172,7 @@ def _augmented(patches: np.ndarray, max_shift: int, rng: np.random.Generator) ->
     out = np.empty_like(patches)
     sides = patches.shape[2:]
     for i, (target, source) in enumerate(zip(out, padded, strict=True)):
-        window = tuple(
-            slice(o, o + n) for o, n in zip(rng.integers(0, 2 * max_shift + 1, size=3), sides, strict=True)
-        )
+        window = tuple(slice(o, o + n) for o, n in zip(rng.integers(0, 2 * max_shift + 1, size=3), sides, strict=True))
         target[:] = source[(slice(None), *window)]
         if rng.random() < 0.5:
             out[i] = target[:, ::-1].copy()
@@ -185,9 +183,7 @@ def _probe_head(features: np.ndarray, labels: np.ndarray, num_classes: int) -> n
     """A linear layer that predicts as logistic regression on centred features does."""
     mean = features.mean(axis=0)
     scale = np.sqrt(((features - mean) ** 2).sum(axis=1).mean()) or 1.0
-    probe = LogisticRegression(C=ProbeConfig().default_strength, max_iter=300).fit(
-        (features - mean) / scale, labels
-    )
+    probe = LogisticRegression(C=ProbeConfig().default_strength, max_iter=300).fit((features - mean) / scale, labels)
     coefficients, intercepts = probe.coef_ / scale, probe.intercept_
     if len(probe.classes_) == 2:  # scikit-learn keeps one row for two classes
         coefficients, intercepts = (np.concatenate([-x, x]) / 2 for x in (coefficients, intercepts))

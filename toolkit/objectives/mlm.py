@@ -82,6 +82,4 @@ class MLM(Objective):
         masked_MH = features.last.flatten(0, 1)[batch["positions"]]
         embeddings_VH = self.encoder.model.get_input_embeddings().weight
         loss = self.head(masked_MH, embeddings_VH, batch["targets"])
-        return Step(
-            loss_sum=loss, count=len(batch["targets"]), embeddings=self.encoder.pooled(features).detach()
-        )
+        return Step(loss_sum=loss, count=len(batch["targets"]), embeddings=self.encoder.pooled(features).detach())

@@ -66,17 +66,13 @@ def draw_map(given: EmbeddingMap) -> DrawnMap:
     points = given.points[np.isfinite(given.points[["x", "y"]].to_numpy(float)).all(axis=1)]
     if points.empty:
         raise DataError(f"embedding map {given.title}: no point has finite x and y")
-    points = points.iloc[
-        np.unique(np.linspace(0, len(points) - 1, min(len(points), MAX_POINTS)).round().astype(int))
-    ]
+    points = points.iloc[np.unique(np.linspace(0, len(points) - 1, min(len(points), MAX_POINTS)).round().astype(int))]
     place = points[["x", "y"]].to_numpy(float)
     extent = np.ptp(place, axis=0).max() or 1.0
     place = 0.5 + 0.96 * (place - (place.min(axis=0) + place.max(axis=0)) / 2) / extent
     x, y = (SIZE * place[:, 0]).round().astype(int), (SIZE * (1 - place[:, 1])).round().astype(int)
     labels, label_names = pd.factorize(points["label"].astype(str), sort=True)
-    groups, group_names = pd.factorize(
-        points.get("group", pd.Series("", points.index)).astype(str), sort=True
-    )
+    groups, group_names = pd.factorize(points.get("group", pd.Series("", points.index)).astype(str), sort=True)
     shown_groups = [LANGUAGES.get(name, name) for name in group_names]
     label_colours, group_colours = _colours(len(label_names)), _colours(len(group_names))
     dots = [
@@ -85,9 +81,7 @@ def draw_map(given: EmbeddingMap) -> DrawnMap:
         for group in range(len(group_names))
         if (at := (labels == label) & (groups == group)).any()
     ]
-    texts = [
-        text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…" for text in points["text"].astype(str)
-    ]
+    texts = [text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…" for text in points["text"].astype(str)]
     return DrawnMap(
         title=given.title,
         caption=given.caption,

@@ -15,9 +15,7 @@ from toolkit.reports.style import COLOURS, FONT_PT, drawing
 
 PANEL_SIZE_IN = (4.9, 3.2)
 LABEL_GAP_PT = FONT_PT + 2.2
-RIGHT_OF_LABELS = (
-    0.71  # the plot's right edge as a share of the panel; the labels of the lines stand beyond it
-)
+RIGHT_OF_LABELS = 0.71  # the plot's right edge as a share of the panel; the labels of the lines stand beyond it
 DASHES = {"raw": (0, ()), "pca": (0, (5, 1.6)), "kmeans": (0, (2.2, 1.4)), "random": (0, (5, 1.4, 1.2, 1.4))}
 LEFT_OF_AXIS = -0.13  # where titles begin, in axes widths: at the numbers of the vertical axis
 MAX_LABEL = 16  # characters that fit beside the plot; the tables have the full names
@@ -101,9 +99,7 @@ def _draw_series(axes: Axes, series: Series, colour: str, zorder: float) -> floa
     marker = MARKERS.get(series.method, "o")
     if len(x) == 1:
         axes.vlines(x[known], low[known], high[known], color=colour, linewidth=1.1, zorder=zorder)
-        axes.plot(
-            x, mean, marker, color=colour, markersize=5, markerfacecolor=_fill(series, colour), zorder=zorder
-        )
+        axes.plot(x, mean, marker, color=colour, markersize=5, markerfacecolor=_fill(series, colour), zorder=zorder)
         return float(mean[-1])
     strong = series.role == "ssl"
     if series.role != "reference":
@@ -176,18 +172,14 @@ def _label_ends(axes: Axes, labels: Sequence[tuple[float, Series, str, str]]) ->
     bottom, top = axes.get_ylim()
     axes.set_ylim(bottom, top)
     height_pt = axes.get_position().height * axes.figure.get_size_inches()[1] * 72
-    wanted = sorted(
-        ((value - bottom) / (top - bottom) * height_pt, i) for i, (value, *_) in enumerate(labels)
-    )
+    wanted = sorted(((value - bottom) / (top - bottom) * height_pt, i) for i, (value, *_) in enumerate(labels))
     placed = spread([at for at, _ in wanted], LABEL_GAP_PT, 0, height_pt)
     for (at, i), to in zip(wanted, placed, strict=True):
         _, series, colour, weight = labels[i]
         beside = {"transform": axes.transAxes, "clip_on": False, "color": colour}
         if len(series.points) == 1:
             marker = MARKERS.get(series.method, "o")
-            axes.plot(
-                1.035, to / height_pt, marker, markersize=4.5, markerfacecolor=_fill(series, colour), **beside
-            )
+            axes.plot(1.035, to / height_pt, marker, markersize=4.5, markerfacecolor=_fill(series, colour), **beside)
         else:
             axes.plot((1.008, 1.045), (at / height_pt, to / height_pt), linewidth=0.6, **beside)
         text = SHORT.get(series.method, series.label) if len(series.label) > MAX_LABEL else series.label

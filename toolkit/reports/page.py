@@ -71,9 +71,7 @@ def write_report(path: Path, report: Report) -> Path:
         temporary.write_bytes(page)
         temporary.replace(path)
     except OSError as error:
-        raise DiskError(
-            f"{path}: cannot be written ({error.strerror}); free space or give another folder"
-        ) from error
+        raise DiskError(f"{path}: cannot be written ({error.strerror}); free space or give another folder") from error
     finally:
         temporary.unlink(missing_ok=True)
     return path
@@ -94,18 +92,13 @@ def render(report: Report) -> str:
     others = [metric for metric in report.summary["metric"].unique() if metric != report.metric]
     every = [found, *(panels(report.summary, metric) for metric in others)]
     claims = [claim(panel) for panel in found]
-    tasks = [
-        _task(panel, made, every, report, i)
-        for i, (panel, made) in enumerate(zip(found, claims, strict=True))
-    ]
+    tasks = [_task(panel, made, every, report, i) for i, (panel, made) in enumerate(zip(found, claims, strict=True))]
     return environment.get_template("page.html.j2").render(
         report=report,
         metric=METRICS.get(report.metric, report.metric),
         headline=headline(claims),
         claims=claims,
-        legs=[
-            (LEGS.get(leg, leg), list(members)) for leg, members in groupby(tasks, key=lambda task: task.leg)
-        ],
+        legs=[(LEGS.get(leg, leg), list(members)) for leg, members in groupby(tasks, key=lambda task: task.leg)],
         saved=saved_tables(found),
         has_subjects=report.summary.get("difference_subjects_low", pd.Series(dtype=float)).notna().any(),
         has_position=any(panel.method("position") for panel in found),

@@ -143,9 +143,7 @@ def rows_of(table: pd.DataFrame, panel: Panel, series: Series) -> pd.DataFrame:
 
 def _with_texts(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     """`table` with empty texts where CSV's empty cells were read as NaN."""
-    return table.assign(
-        **{name: table[name].astype(object).where(table[name].notna(), "") for name in columns}
-    )
+    return table.assign(**{name: table[name].astype(object).where(table[name].notna(), "") for name in columns})
 
 
 def _middle(budgets: pd.Series) -> int | None:

@@ -106,9 +106,7 @@ def read_metrics(path: Path) -> pd.DataFrame:
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); run the pretraining first") from error
     except json.JSONDecodeError as error:
-        raise DataError(
-            f"{path}: holds a line that is not JSON; delete it and run the pretraining again"
-        ) from error
+        raise DataError(f"{path}: holds a line that is not JSON; delete it and run the pretraining again") from error
     if not rows:
         raise DataError(f"{path}: is empty; run the pretraining again")
     return pd.DataFrame(rows)

@@ -129,9 +129,7 @@ def _difference(panel: Panel, series: Series, budget: int) -> Difference:
     )
 
 
-def against_each(
-    panel: Panel, comparisons: pd.DataFrame
-) -> list[tuple[str, list[tuple[str, list[Difference]]]]]:
+def against_each(panel: Panel, comparisons: pd.DataFrame) -> list[tuple[str, list[tuple[str, list[Difference]]]]]:
     """Each pretrained method with its paired differences by baseline and budget.
 
     Args:

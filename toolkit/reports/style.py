@@ -75,15 +75,11 @@ def svg(figure: Figure, name: str, alt: str) -> str:
     """
     buffer = io.StringIO()
     with drawing(), mpl.rc_context({"svg.hashsalt": name}):
-        figure.savefig(
-            buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
-        )
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     drawn = buffer.getvalue()
     drawn = drawn[drawn.index("<svg") :]
     drawn = re.sub(r"<metadata>.*?</metadata>\s*", "", drawn, flags=re.DOTALL)
-    drawn = re.sub(
-        r'<g id="[^"]*"', "<g", drawn
-    )  # nothing refers to groups, and every figure numbers them alike
+    drawn = re.sub(r'<g id="[^"]*"', "<g", drawn)  # nothing refers to groups, and every figure numbers them alike
     drawn = drawn.replace("'DejaVu Sans'", "var(--sans)")
     for variable, colour in COLOURS.items():
         drawn = drawn.replace(colour, f"var(--{variable})")

@@ -101,10 +101,7 @@ def read_registered(cards: Sequence[tuple[DataCard, Path]], spec: Preprocessing)
         CardError: No or several atlases, no test subject, or the members lie in several spaces.
     """
     members = [
-        (card, folder, reader)
-        for card, folder in cards
-        for reader in card.reader
-        if isinstance(reader, VolumeReader)
+        (card, folder, reader) for card, folder in cards for reader in card.reader if isinstance(reader, VolumeReader)
     ]
     names = ", ".join(card.name for card, _ in cards)
     atlases = [(card, folder, reader) for card, folder, reader in members if reader.role == "labels"]
@@ -112,9 +109,7 @@ def read_registered(cards: Sequence[tuple[DataCard, Path]], spec: Preprocessing)
         raise CardError(f"{names}: {len(atlases)} members with role `labels` where the task needs one")
     spaces = {reader.space for _, _, reader in members}
     if len(spaces) != 1 or None in spaces:
-        raise CardError(
-            f"{names}: the members lie in the spaces {sorted(map(str, spaces))}; they must share one"
-        )
+        raise CardError(f"{names}: the members lie in the spaces {sorted(map(str, spaces))}; they must share one")
     card, folder, atlas_reader = atlases[0]
     test_subjects = {subject for other, _ in cards for subject in other.split.test_subjects}
     images = [(folder / reader.member, reader) for _, folder, reader in members if reader.role == "image"]
@@ -124,9 +119,7 @@ def read_registered(cards: Sequence[tuple[DataCard, Path]], spec: Preprocessing)
     grid = common_grid(volumes, spec.spacing_mm)
     atlas_path = folder / atlas_reader.member
     classes = class_map(resample(read_volume(atlas_path), grid, labels=True).array[0], card)
-    averages = [
-        (path, v) for (path, reader), v in zip(images, volumes, strict=True) if reader.population == "average"
-    ]
+    averages = [(path, v) for (path, reader), v in zip(images, volumes, strict=True) if reader.population == "average"]
     mask = organ_mask([resample(volume, grid).array[0] for _, volume in averages], classes)
     mask_files = [path for path, _ in averages] or [atlas_path]
     scans = tuple(
@@ -165,9 +158,7 @@ def atlas_task(registered: RegisteredScans, config: AtlasTaskConfig) -> dict[str
         patches, labels, groups, positions = [], [], [], []
         for number, scan in enumerate(registered.of(part)):
             seed = int(np.random.default_rng([config.seed, stream, number]).integers(2**31))
-            centres, classes = balanced_centres(
-                registered.classes, len(registered.class_names), per_class, seed
-            )
+            centres, classes = balanced_centres(registered.classes, len(registered.class_names), per_class, seed)
             patches.append(cut_patches(scan.volume.array, centres, config.patch_size))
             labels.append(classes)
             groups += [scan.subject] * len(centres)

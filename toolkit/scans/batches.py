@@ -58,16 +58,11 @@ class PatchBatches:
     def batch(self, step: int) -> dict[str, Tensor]:
         """Views of step `step`: `view0` and `view1`, each (B, C, patch, patch, patch) float32."""
         epochs, samples = self.samples(step)
-        return {
-            f"view{view}": torch.from_numpy(self.views(epochs, samples, view))
-            for view in range(self.num_views)
-        }
+        return {f"view{view}": torch.from_numpy(self.views(epochs, samples, view)) for view in range(self.num_views)}
 
     def samples(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Epochs and sample numbers of a step, (B,) each."""
-        epochs, places = np.divmod(
-            np.arange(step * self.batch_size, (step + 1) * self.batch_size), self.num_samples
-        )
+        epochs, places = np.divmod(np.arange(step * self.batch_size, (step + 1) * self.batch_size), self.num_samples)
         samples = np.empty_like(places)
         for epoch in np.unique(epochs):
             samples[epochs == epoch] = self._epoch_order(int(epoch))[places[epochs == epoch]]

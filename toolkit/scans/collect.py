@@ -46,9 +46,7 @@ def store_manifest(manifest: Path, spec: Preprocessing, folder: Path) -> tuple[l
             try:
                 store.put(key, preprocess(read_volume(row.path), spec))
             except DataError as error:
-                raise DataError(
-                    f"{manifest}: row {number}: {error}; mend the file or take the row out"
-                ) from None
+                raise DataError(f"{manifest}: row {number}: {error}; mend the file or take the row out") from None
         stored.append(store.get(key))
     log.info("%d scans of %d subjects in %s", len(stored), rows["subject"].nunique(), folder)
     return stored, rows["subject"].tolist()

@@ -10,9 +10,7 @@ from pydicom.errors import InvalidDicomError
 
 from toolkit.errors import DataError
 
-SPACING_TOLERANCE = (
-    0.02  # of the slice distance: scanners round positions to a few micrometres, gaps are whole slices
-)
+SPACING_TOLERANCE = 0.02  # of the slice distance: scanners round positions to a few micrometres, gaps are whole slices
 _HEADER_TAGS = [
     "PatientID", "StudyInstanceUID", "StudyDate", "SeriesInstanceUID", "SeriesDescription", "Modality",
     "InstitutionName", "Manufacturer", "ManufacturerModelName", "ImagePositionPatient",
@@ -39,9 +37,7 @@ def find_series(folder: Path) -> dict[str, list[SliceHeader]]:
         except InvalidDicomError:
             continue
         except (OSError, EOFError, ValueError) as error:
-            raise DataError(
-                f"{path}: damaged DICOM file ({' '.join(str(error).split())}); copy it again"
-            ) from error
+            raise DataError(f"{path}: damaged DICOM file ({' '.join(str(error).split())}); copy it again") from error
         if "Rows" in dataset and "SeriesInstanceUID" in dataset:
             series[str(dataset.SeriesInstanceUID)].append(SliceHeader(path, dataset))
     return dict(series)
@@ -63,9 +59,7 @@ def slice_files(headers: list[SliceHeader], folder: Path) -> list[Path]:
         orientations = np.array([header.dataset.ImageOrientationPatient for header in headers], float)
         positions = np.array([header.dataset.ImagePositionPatient for header in headers], float)
     except (AttributeError, TypeError, ValueError) as error:
-        raise DataError(
-            f"{folder}: slices without position or orientation; export the series again"
-        ) from error
+        raise DataError(f"{folder}: slices without position or orientation; export the series again") from error
     sizes = {(header.dataset.Rows, header.dataset.Columns) for header in headers}
     if len(sizes) > 1:
         raise DataError(f"{folder}: slices of {len(sizes)} sizes in one series; split it")
@@ -91,9 +85,7 @@ def _frame_geometry(frames: pydicom.Sequence, folder: Path) -> tuple[np.ndarray,
 def _check_distances(orientations: np.ndarray, positions: np.ndarray, folder: Path) -> np.ndarray:
     """Order of the slices along their common normal; refuses what is not a stack of evenly spaced slices."""
     if np.abs(orientations - orientations[0]).max() > 1e-3:
-        raise DataError(
-            f"{folder}: slices of several orientations in one series (a localiser?); leave it out"
-        )
+        raise DataError(f"{folder}: slices of several orientations in one series (a localiser?); leave it out")
     normal = np.cross(orientations[0, :3], orientations[0, 3:])
     along = positions @ normal
     order = np.argsort(along, kind="stable")
@@ -102,9 +94,7 @@ def _check_distances(orientations: np.ndarray, positions: np.ndarray, folder: Pa
         return order
     usual = float(np.median(gaps))
     if gaps.min() < 1e-3:
-        raise DataError(
-            f"{folder}: several slices at one position (echoes or time points?); split the series"
-        )
+        raise DataError(f"{folder}: several slices at one position (echoes or time points?); split the series")
     worst = int(np.argmax(np.abs(gaps - usual)))
     if abs(gaps[worst] - usual) > SPACING_TOLERANCE * usual:
         raise DataError(

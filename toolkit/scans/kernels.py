@@ -124,9 +124,7 @@ def _sample(volume, scale, offset, matrix, patch):
                                 px, py, pz = xi + dx, yi + dy, zi + dz
                                 if 0 <= px < nx and 0 <= py < ny and 0 <= pz < nz:
                                     weight = (
-                                        (fx if dx else one - fx)
-                                        * (fy if dy else one - fy)
-                                        * (fz if dz else one - fz)
+                                        (fx if dx else one - fx) * (fy if dy else one - fy) * (fz if dz else one - fz)
                                     )
                                     value += weight * (volume[px, py, pz] * scale + offset)
                 patch[i, j, k] = value

@@ -85,9 +85,7 @@ def build_manifest(folder: str | Path, out_dir: str | Path) -> pd.DataFrame:
         log.warning("%d scans cannot be read; %s says why", len(refusals), out_dir / "refusals.csv")
     pd.DataFrame(refusals, columns=["path", "reason"]).to_csv(out_dir / "refusals.csv", index=False)
     if not rows:
-        raise DataError(
-            f"{folder}: no readable scan (NIfTI, NRRD or DICOM) in it; {out_dir / 'refusals.csv'} says why"
-        )
+        raise DataError(f"{folder}: no readable scan (NIfTI, NRRD or DICOM) in it; {out_dir / 'refusals.csv'} says why")
     crosswalk = pd.DataFrame(sorted(people.items()), columns=["person", "subject"])
     crosswalk.to_csv(out_dir / "crosswalk.csv", index=False)
     manifest = pd.DataFrame(rows, columns=COLUMNS)

@@ -38,18 +38,14 @@ def sliding_patches(array: np.ndarray, patch_size: int, step: int) -> np.ndarray
         (N, C, patch_size, patch_size, patch_size) float32, N at least 1: centres on the foreground, or the
         volume's middle where the lattice misses it.
     """
-    lattice = np.stack(
-        np.meshgrid(*[np.arange((n % step) // 2, n, step) for n in array.shape[1:]], indexing="ij"), -1
-    )
+    lattice = np.stack(np.meshgrid(*[np.arange((n % step) // 2, n, step) for n in array.shape[1:]], indexing="ij"), -1)
     lattice = lattice.reshape(-1, 3)
     inside = (array[:, lattice[:, 0], lattice[:, 1], lattice[:, 2]] > 0).any(axis=0)
     centres = lattice[inside] if inside.any() else np.asarray([array.shape[1:]]) // 2
     return cut_patches(array, centres, patch_size)
 
 
-def balanced_centres(
-    classes: np.ndarray, num_classes: int, per_class: int, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
+def balanced_centres(classes: np.ndarray, num_classes: int, per_class: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Voxels drawn at random, equally many of each class.
 
     Args:
@@ -68,9 +64,7 @@ def balanced_centres(
     for index in range(num_classes):
         voxels = np.argwhere(classes == index)
         if len(voxels) < per_class:
-            raise DataError(
-                f"class {index} has {len(voxels)} voxels where {per_class} are asked for; lower the number"
-            )
+            raise DataError(f"class {index} has {len(voxels)} voxels where {per_class} are asked for; lower the number")
         rng = np.random.default_rng([seed, index])
         centres.append(voxels[np.sort(rng.choice(len(voxels), per_class, replace=False))])
     return np.concatenate(centres), np.repeat(np.arange(num_classes), per_class)

@@ -45,9 +45,7 @@ def views_png(columns: list[list[np.ndarray]], *, pixels_per_voxel: int = 3) -> 
     stacks = []
     for patches in columns:
         slices = [_picture(np.take(p[0] if p.ndim == 4 else p, p.shape[-1] // 2, -1)) for p in patches]
-        stacks.append(
-            np.concatenate([np.pad(s, ((0, _GAP), (0, 0), (0, 0)), constant_values=255) for s in slices])
-        )
+        stacks.append(np.concatenate([np.pad(s, ((0, _GAP), (0, 0), (0, 0)), constant_values=255) for s in slices]))
     return _png(_row(stacks), pixels_per_voxel)
 
 

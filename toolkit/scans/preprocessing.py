@@ -57,16 +57,12 @@ def preprocess(
     if mask is None:
         mask = foreground_mask(resampled.array, spec.foreground)
     if not mask.any():
-        raise DataError(
-            f"no foreground ({spec.foreground}) in a scan of shape {volume.shape}; look at the scan"
-        )
+        raise DataError(f"no foreground ({spec.foreground}) in a scan of shape {volume.shape}; look at the scan")
     channels = []
     for channel in resampled.array:
         low, high = np.percentile(channel[mask], spec.intensity_percentiles)
         if not high > low:
-            raise DataError(
-                f"a scan of shape {volume.shape} has one intensity only ({low:g}); look at the scan"
-            )
+            raise DataError(f"a scan of shape {volume.shape} has one intensity only ({low:g}); look at the scan")
         channels.append(np.where(mask, rescale(channel, low, high), np.float32(0)))
     return Volume(np.stack(channels).astype(np.float32), resampled.affine)
 
@@ -91,9 +87,7 @@ def grid_for(volume: Volume, spacing_mm: tuple[float, float, float]) -> Volume:
     shape = np.maximum(1, np.ceil(np.asarray(volume.shape) * spacing / spacing_mm - 1e-3)).astype(int)
     zoom = np.asarray(spacing_mm) / spacing
     affine = volume.affine @ np.diag([*zoom, 1.0])
-    affine[:3, 3] = (volume.affine @ [*((zoom - 1) / 2), 1.0])[
-        :3
-    ]  # the outer faces of the first voxels coincide
+    affine[:3, 3] = (volume.affine @ [*((zoom - 1) / 2), 1.0])[:3]  # the outer faces of the first voxels coincide
     return Volume(np.broadcast_to(np.float32(0), (1, *shape)), affine)
 
 
@@ -112,9 +106,7 @@ def resample(volume: Volume, like: Volume, *, labels: bool = False) -> Volume:
         if sigma.max() > 0.1:
             array = np.stack([ndimage.gaussian_filter(channel, sigma, mode="nearest") for channel in array])
     image = MetaTensor(torch.from_numpy(np.ascontiguousarray(array)), affine=torch.from_numpy(volume.affine))
-    transform = SpatialResample(
-        mode="nearest" if labels else "bilinear", padding_mode="zeros", dtype=np.float64
-    )
+    transform = SpatialResample(mode="nearest" if labels else "bilinear", padding_mode="zeros", dtype=np.float64)
     output = transform(image, dst_affine=torch.from_numpy(like.affine), spatial_size=like.shape)
     return Volume(output.numpy().astype(np.float32), like.affine)
 

@@ -62,9 +62,7 @@ class ViewParameters:
     noise_offsets: np.ndarray
 
 
-def sample_parameters(
-    config: ViewConfig, seed: int, epoch: int, samples: np.ndarray, view: int
-) -> ViewParameters:
+def sample_parameters(config: ViewConfig, seed: int, epoch: int, samples: np.ndarray, view: int) -> ViewParameters:
     """Draws the parameters of one view of each sample.
 
     Args:
@@ -75,9 +73,7 @@ def sample_parameters(
         view: Which of a sample's views, 0 or 1.
     """
     # A fixed number of draws a view: switching one augmentation off leaves the others' draws as they were.
-    draws = np.stack(
-        [np.random.default_rng([seed, epoch, int(sample), view]).random(24) for sample in samples]
-    )
+    draws = np.stack([np.random.default_rng([seed, epoch, int(sample), view]).random(24) for sample in samples])
     signed = (2 * draws - 1).astype(np.float32)
     uniform = draws.astype(np.float32)
 
@@ -115,9 +111,7 @@ def identity_parameters(patch_size: int, num_views: int) -> ViewParameters:
     matrices[:, [0, 1, 2], [0, 1, 2]] = 1
     matrices[:, :, 3] = -(patch_size // 2)
     shading = np.tile(np.float32([0, 1, 0, 1, 0, 0]), (num_views, 1))
-    return ViewParameters(
-        matrices, shading, np.zeros((num_views, 6), np.float32), np.zeros(num_views, np.int64)
-    )
+    return ViewParameters(matrices, shading, np.zeros((num_views, 6), np.float32), np.zeros(num_views, np.int64))
 
 
 def apply_parameters(

@@ -119,9 +119,7 @@ def _volume(data: np.ndarray, affine: np.ndarray, path: Path) -> Volume:
     if data.ndim == 4 and data.shape[3] == 1:
         data = data[..., 0]
     if data.dtype.names or np.iscomplexobj(data):
-        raise DataError(
-            f"{path}: colour or complex voxels; convert the scan to one real number a voxel first"
-        )
+        raise DataError(f"{path}: colour or complex voxels; convert the scan to one real number a voxel first")
     if data.ndim not in (3, 4) or min(data.shape) < 1:
         raise DataError(f"{path}: {data.ndim} dimensions {data.shape}; a scan has 3, or 4 with channels last")
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
@@ -152,6 +150,4 @@ def _one_line_errors(path: Path) -> Iterator[None]:
         nib.filebasedimages.ImageFileError,
     ) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(
-            f"{path}: cannot be read, truncated or damaged ({reason[-200:]}); copy it again"
-        ) from error
+        raise DataError(f"{path}: cannot be read, truncated or damaged ({reason[-200:]}); copy it again") from error

@@ -102,9 +102,7 @@ def certify(tokenizer: "TextTokenizer", texts: Sequence[str]) -> dict[str, Any]:
 def write_certificate(folder: Path, certificate: dict[str, Any]) -> None:
     """Writes the certificate, bound to the files it is about by their digests."""
     bound = certificate | {"sha256": {name: _sha256(folder / name) for name in CERTIFIED_FILES}}
-    (folder / CERTIFICATE).write_text(
-        json.dumps(bound, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
+    (folder / CERTIFICATE).write_text(json.dumps(bound, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_certificate(folder: Path) -> dict[str, Any]:
@@ -127,9 +125,7 @@ def read_certificate(folder: Path) -> dict[str, Any]:
         )
     for name, digest in digests.items():
         if _sha256(folder / name) != digest:
-            raise CheckpointError(
-                f"{folder / name}: was changed after it was certified; train the tokenizer again"
-            )
+            raise CheckpointError(f"{folder / name}: was changed after it was certified; train the tokenizer again")
     return certificate
 
 

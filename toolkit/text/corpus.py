@@ -55,9 +55,7 @@ class Corpus:
 
     def take(self, rows: np.ndarray) -> Self:
         """The rows at these indices, or where a boolean array is true."""
-        return replace(
-            self, frame=self.frame[rows] if rows.dtype == bool else self.frame.iloc[rows]
-        ).renumbered()
+        return replace(self, frame=self.frame[rows] if rows.dtype == bool else self.frame.iloc[rows]).renumbered()
 
     def of_language(self, language: str) -> Self:
         """The texts of one language.
@@ -92,9 +90,7 @@ class Corpus:
         return replace(self, frame=self.frame.reset_index(drop=True))
 
 
-def build_corpus(
-    rows: pd.DataFrame, *, origin: str, class_names: Sequence[str] = (), near: float = 0.8
-) -> Corpus:
+def build_corpus(rows: pd.DataFrame, *, origin: str, class_names: Sequence[str] = (), near: float = 0.8) -> Corpus:
     """Drops empty texts, repeats (exact and near, in one language) and texts whose repeats disagree in label.
 
     A repeat of a labelled text may lack the label: the labelled one is kept.
@@ -136,9 +132,7 @@ def build_corpus(
     counts["kept"] = int(kept.sum())
     counts["labelled"] = int((labels[kept] != NO_LABEL).sum())
     if not kept.any():
-        raise DataError(
-            f"{origin}: the corpus is empty: the labels of all {len(rows)} texts contradict each other"
-        )
+        raise DataError(f"{origin}: the corpus is empty: the labels of all {len(rows)} texts contradict each other")
 
     rows = rows[kept].reset_index(drop=True)
     alone = rows["group"].fillna("") == ""
@@ -154,9 +148,7 @@ def concatenate(corpora: Sequence[Corpus]) -> Corpus:
     """
     names = {corpus.class_names for corpus in corpora if corpus.class_names}
     if len(names) > 1:
-        raise DataError(
-            f"corpora with different classes cannot be joined: {' and '.join(map(str, sorted(names)))}"
-        )
+        raise DataError(f"corpora with different classes cannot be joined: {' and '.join(map(str, sorted(names)))}")
     counts: dict[str, int] = {}
     for corpus in corpora:
         for name, count in corpus.counts.items():

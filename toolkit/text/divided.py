@@ -38,9 +38,7 @@ class DividedCorpora:
 
     def train_texts(self, language: str) -> list[str]:
         """The training texts of one language, of all cards."""
-        return [
-            text for corpus in self.train.values() for text in corpus.frame.text[corpus.languages == language]
-        ]
+        return [text for corpus in self.train.values() for text in corpus.frame.text[corpus.languages == language]]
 
 
 def divide_corpora(cards: Sequence[DataCard], seed: int, cache: Path) -> DividedCorpora:
@@ -54,17 +52,13 @@ def divide_corpora(cards: Sequence[DataCard], seed: int, cache: Path) -> Divided
     Raises:
         DataError: A corpus is empty.
     """
-    key = hashlib.sha256(repr([(card.name, card.digest) for card in cards] + [seed]).encode()).hexdigest()[
-        :16
-    ]
+    key = hashlib.sha256(repr([(card.name, card.digest) for card in cards] + [seed]).encode()).hexdigest()[:16]
     folder = cache / key
     if not (folder / "counts.json").is_file():
         train, test = {}, {}
         for card in track(cards, "reading corpora"):
             corpus = read_corpus(card, fetch(card))
-            log.info(
-                "%s: %s", card.name, ", ".join(f"{count:,} {what}" for what, count in corpus.counts.items())
-            )
+            log.info("%s: %s", card.name, ", ".join(f"{count:,} {what}" for what, count in corpus.counts.items()))
             train[card.name], held_out = hold_out(corpus, card.split, seed)
             if held_out is not None:
                 test[card.name] = held_out
@@ -86,9 +80,7 @@ def hold_out(corpus: Corpus, split: Split, seed: int) -> tuple[Corpus, Corpus | 
     """
     if split.test_share is None or not (corpus.labels >= 0).any():
         return corpus, None
-    columns = [
-        column for column in split.stratify if column != "label"
-    ]  # the test is balanced by label anyway
+    columns = [column for column in split.stratify if column != "label"]  # the test is balanced by label anyway
     strata = list(corpus.frame[columns].itertuples(index=False, name=None)) if columns else None
     train, test = holdout(corpus.labels, corpus.groups, strata, share=split.test_share, seed=seed)
     return corpus.take(train), corpus.take(test)
@@ -123,15 +115,11 @@ def _read(folder: Path) -> DividedCorpora:
     try:
         facts = json.loads((folder / "counts.json").read_text(encoding="utf-8"))
         corpora = {
-            name: Corpus(
-                pd.read_parquet(folder / f"{name}.parquet"), tuple(fact["class_names"]), fact["counts"]
-            )
+            name: Corpus(pd.read_parquet(folder / f"{name}.parquet"), tuple(fact["class_names"]), fact["counts"])
             for name, fact in facts.items()
         }
     except (OSError, ValueError, KeyError) as error:
-        raise DataError(
-            f"{folder}: damaged ({' '.join(str(error).split())}); delete it and run again"
-        ) from None
+        raise DataError(f"{folder}: damaged ({' '.join(str(error).split())}); delete it and run again") from None
     parts = {"train": {}, "test": {}}
     for name, corpus in corpora.items():
         part, _, card = name.partition("-")

@@ -53,8 +53,7 @@ class WordBoundaries:
         is_byte = [tokenizer.pieces.is_byte(index) for index in range(len(tokenizer))]
         spaced = [piece.startswith(WORD_START) for piece in pieces]
         alone = [
-            not byte and _stands_alone(piece.lstrip(WORD_START))
-            for piece, byte in zip(pieces, is_byte, strict=True)
+            not byte and _stands_alone(piece.lstrip(WORD_START)) for piece, byte in zip(pieces, is_byte, strict=True)
         ]
         # Lead bytes of characters of three or four bytes: among them all scripts without spaces.
         lead = [byte and int(piece[3:5], 16) >= 0xE0 for piece, byte in zip(pieces, is_byte, strict=True)]

@@ -48,9 +48,7 @@ def read_corpus(card: DataCard, folder: Path) -> Corpus:
     frames = []
     for reader in card.reader:
         if isinstance(reader, VolumeReader):
-            raise DataError(
-                f"{card.path}: reader.format: a volume is not text; use this card in the scan leg"
-            )
+            raise DataError(f"{card.path}: reader.format: a volume is not text; use this card in the scan leg")
         if isinstance(reader, GettextReader):
             frames += [_gettext(reader, Path(folder))]
         else:
@@ -61,12 +59,9 @@ def read_corpus(card: DataCard, folder: Path) -> Corpus:
     rows["label"] = rows["label"].map(by_value).astype(int)
     rows["source"] = rows["source"].where(rows["source"] != "", card.name)
     rows["group"] = [
-        _hashed(source, group) if group else ""
-        for source, group in zip(rows["source"], rows["group"], strict=True)
+        _hashed(source, group) if group else "" for source, group in zip(rows["source"], rows["group"], strict=True)
     ]
-    return build_corpus(
-        rows, origin=card.name, class_names=card.class_names, near=0.8 if card.label_map else 1.0
-    )
+    return build_corpus(rows, origin=card.name, class_names=card.class_names, near=0.8 if card.label_map else 1.0)
 
 
 def read_table(
@@ -110,9 +105,7 @@ def read_table(
             path,
         )
     else:
-        raise DataError(
-            f"{path}: {path.suffix or 'no suffix'} is not read; use .csv, .tsv, .jsonl or .parquet"
-        )
+        raise DataError(f"{path}: {path.suffix or 'no suffix'} is not read; use .csv, .tsv, .jsonl or .parquet")
     class_names = sorted(set(rows["label"]) - {""})
     ids = {name: index for index, name in enumerate(class_names)}
     rows["label"] = [ids.get(value, NO_LABEL) for value in rows["label"]]
@@ -221,9 +214,7 @@ def _json_lines(path: Path, encoding: str) -> pd.DataFrame:
         try:
             value = json.loads(line)
         except json.JSONDecodeError as error:
-            raise DataError(
-                f"{path}, line {number}: is not JSON: {error.msg} at column {error.colno}"
-            ) from None
+            raise DataError(f"{path}, line {number}: is not JSON: {error.msg} at column {error.colno}") from None
         if not isinstance(value, dict):
             raise DataError(f"{path}, line {number}: must hold an object in braces")
         objects.append(value)
@@ -244,9 +235,7 @@ def _sqlite(path: Path, table: str) -> pd.DataFrame:
     _must_exist(path)
     try:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
-            names = [
-                name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-            ]
+            names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
             if table not in names:
                 raise DataError(f"{path}: has no table {table!r}; {nearest(table, names)}")
             return pd.read_sql_query(f'SELECT * FROM "{table}"', connection, dtype=object)
@@ -260,8 +249,7 @@ def _languages(values: pd.Series, card: DataCard) -> pd.Series:
     for language in values.unique():
         if language not in card.languages:
             raise DataError(
-                f"{card.path}: language {language!r} of the data is unknown; "
-                f"{nearest(language, list(card.languages))}"
+                f"{card.path}: language {language!r} of the data is unknown; {nearest(language, list(card.languages))}"
             )
     return values
 

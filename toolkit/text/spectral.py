@@ -160,13 +160,7 @@ def inverse_document_frequency(ids: Sequence[Sequence[int]], vocab_size: int) ->
 def term_counts(ids: Sequence[Sequence[int]], vocab_size: int) -> sp.csr_matrix:
     """(N, V) how often each text has each piece."""
     lengths = [len(text) for text in ids]
-    flat = (
-        np.concatenate([np.asarray(text, dtype=np.int32) for text in ids])
-        if sum(lengths)
-        else np.empty(0, np.int32)
-    )
-    counts = sp.csr_matrix(
-        (np.ones(len(flat)), flat, np.r_[0, np.cumsum(lengths)]), shape=(len(ids), vocab_size)
-    )
+    flat = np.concatenate([np.asarray(text, dtype=np.int32) for text in ids]) if sum(lengths) else np.empty(0, np.int32)
+    counts = sp.csr_matrix((np.ones(len(flat)), flat, np.r_[0, np.cumsum(lengths)]), shape=(len(ids), vocab_size))
     counts.sum_duplicates()
     return counts

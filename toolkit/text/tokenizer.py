@@ -56,9 +56,7 @@ class TextTokenizer:
         certificate: Proof that both agree (`certificate.py`); none while it is being made.
     """
 
-    def __init__(
-        self, fast: PreTrainedTokenizerFast, spiece: bytes, certificate: dict[str, Any] | None = None
-    ) -> None:
+    def __init__(self, fast: PreTrainedTokenizerFast, spiece: bytes, certificate: dict[str, Any] | None = None) -> None:
         self.fast = fast
         self.spiece = spiece
         self.certificate = certificate
@@ -169,16 +167,13 @@ def train_sentencepiece(lines: Iterable[str], config: TokenizerConfig) -> bytes:
             eos_id=EOS,
             control_symbols=[SPECIAL_TOKENS[MASK]],
             required_chars=REQUIRED_CHARACTERS,
-            max_sentence_length=max(len(line.encode()) for line in lines)
-            + 1,  # in bytes; longer lines are dropped
+            max_sentence_length=max(len(line.encode()) for line in lines) + 1,  # in bytes; longer lines are dropped
             num_threads=config.num_threads,
             minloglevel=2,
         )
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
-        raise DataError(
-            f"no vocabulary of {config.vocab_size} pieces from {len(lines)} texts: {reason}"
-        ) from None
+        raise DataError(f"no vocabulary of {config.vocab_size} pieces from {len(lines)} texts: {reason}") from None
     return model.getvalue()
 
 
@@ -189,9 +184,7 @@ def mark_periodic_unused(spiece: bytes) -> bytes:
     """
     model = model_pb2.ModelProto.FromString(spiece)
     for piece in model.pieces:
-        repeats = (
-            piece.piece in (piece.piece * 2)[1:-1]
-        )  # a string is in its own double's inside if it is periodic
+        repeats = piece.piece in (piece.piece * 2)[1:-1]  # a string is in its own double's inside if it is periodic
         if piece.type == model_pb2.ModelProto.SentencePiece.NORMAL and repeats:
             piece.type = model_pb2.ModelProto.SentencePiece.UNUSED
     return model.SerializeToString()
@@ -208,9 +201,7 @@ def build_fast_tokenizer(spiece: bytes, normalizer: normalizers.Normalizer) -> P
     vocabulary = [(piece.piece, piece.score if piece.type == normal else never) for piece in model.pieces]
     backend = Tokenizer(models.Unigram(vocabulary, unk_id=model.trainer_spec.unk_id, byte_fallback=True))
     backend.normalizer = normalizer
-    backend.pre_tokenizer = pre_tokenizers.Metaspace(
-        replacement=WORD_START, prepend_scheme="always", split=True
-    )
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(replacement=WORD_START, prepend_scheme="always", split=True)
     backend.decoder = decoders.Sequence(
         [
             decoders.Replace(WORD_START, " "),
@@ -219,9 +210,7 @@ def build_fast_tokenizer(spiece: bytes, normalizer: normalizers.Normalizer) -> P
             decoders.Strip(" ", 1, 0),
         ]
     )
-    backend.add_special_tokens(
-        [AddedToken(token, normalized=False, special=True) for token in SPECIAL_TOKENS]
-    )
+    backend.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in SPECIAL_TOKENS])
     for index, token in enumerate(SPECIAL_TOKENS):
         assert backend.token_to_id(token) == index == [piece.piece for piece in model.pieces].index(token)
     backend.post_processor = processors.TemplateProcessing(

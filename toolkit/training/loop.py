@@ -66,7 +66,9 @@ def fit(
         TrainingError: The loss is not finite.
         CheckpointError: The checkpoint belongs to another model.
     """
-    AcceleratorState._reset_state(reset_partial_state=True)  # an earlier fit of this process may have had another precision
+    AcceleratorState._reset_state(
+        reset_partial_state=True
+    )  # an earlier fit of this process may have had another precision
     accelerator = Accelerator(mixed_precision=config.precision)
     optimizer = torch.optim.AdamW(decay_groups(objective, config.weight_decay), lr=config.lr, betas=(0.9, 0.98))
     model, optimizer = accelerator.prepare(objective, optimizer)
@@ -115,7 +117,8 @@ def _restore(objective: nn.Module, optimizer: torch.optim.Optimizer, folder: Run
         optimizer.load_state_dict(state["optimizer"])
     except (RuntimeError, ValueError, KeyError) as error:
         raise CheckpointError(
-            f"{folder.path}: its checkpoint does not fit this model ({str(error).splitlines()[0]}); delete the folder to start anew"
+            f"{folder.path}: its checkpoint does not fit this model ({str(error).splitlines()[0]}); "
+            "delete the folder to start anew"
         ) from None
     return step
 

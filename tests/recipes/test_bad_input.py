@@ -1,0 +1,192 @@
+"""What users get wrong ends in one line and an exit code, and costs nothing that was there."""
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from tests.recipes.conftest import Command
+from tests.recipes.made_up import PATIENT, TEST_SUBJECT, TEXTS_CARD
+from tests.recipes.test_domain import assert_same_results
+from toolkit.splits import record_seen
+
+Contents = Callable[[], dict[Path, tuple[int, bytes]]]
+
+
+@pytest.fixture
+def contents(whole: Path) -> Contents:
+    """Every file of the finished run, with its time."""
+
+    def read() -> dict[Path, tuple[int, bytes]]:
+        return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in whole.rglob("*") if path.is_file()}
+
+    return read
+
+
+@pytest.fixture
+def unchanged(contents: Contents) -> Iterator[None]:
+    """The finished run is after the test what it was before."""
+    before = contents()
+    yield
+    assert contents() == before
+
+
+def assert_one_line(outcome: Result, code: int, *parts: str) -> None:
+    """One line begins with `error:`, it is the last, and it holds `parts`."""
+    assert isinstance(outcome.exception, SystemExit), outcome.exception
+    assert outcome.exit_code == code
+    lines = outcome.stderr.splitlines()
+    assert [number for number, line in enumerate(lines, start=1) if line.startswith("error: ")] == [len(lines)], lines
+    assert [part for part in parts if part not in lines[-1]] == [], lines[-1]
+    assert "Traceback" not in outcome.output
+
+
+@pytest.mark.usefixtures("unchanged")
+@pytest.mark.parametrize(
+    ("override", "code", "parts"),
+    [
+        ("scans.pretrain.training.lrr=1", 2, ["scans.pretrain.training.lrr: unknown key", "'lr'"]),
+        ("text.pretrain.stages.mlm.training.lrr=1", 2, ["text.pretrain.stages.mlm.training.lrr: unknown key", "'lr'"]),
+        ("text.study.study.num_draws=many", 2, ["text.study.study.num_draws", "integer", "> 0", "'many'"]),
+        ("scans.pretrain.training.num_steps=0", 2, ["scans.pretrain.training.num_steps", "> 0"]),
+        ("scans.pretrain.objective.name=simclear", 2, ["scans.pretrain.objective.name", "'simclr'"]),
+        ("scans", 2, ["'scans'", "key.path=value"]),
+        ("scans.pretrain.cards=[haeds]", 1, ["'haeds'", "did you mean 'heads'"]),
+        ("text.pretrain.cards=[heads]", 1, ["heads"]),
+        ("seed=1", 1, ["seed: 0, now 1", "another output folder"]),
+        ("scans.pretrain.training.lr=0.5", 1, ["scans.pretrain.training.lr: 0.001, now 0.5"]),
+    ],
+)
+def test_a_wrong_value_never_reaches_a_finished_run(
+    override: str, code: int, parts: list[str], whole: Path, fewlabel: Command
+) -> None:
+    assert_one_line(fewlabel("run", "domain", "--config", "tiny.yaml", f"output={whole}", override), code, *parts)
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_a_missing_configuration(whole: Path, fewlabel: Command) -> None:
+    outcome = fewlabel("run", "domain", "--config", "domain/dmeo", f"output={whole}")
+    assert_one_line(outcome, 2, "domain/dmeo", "did you mean 'domain/demo'?")
+    assert_one_line(
+        fewlabel("run", "domain", "--config", "nowhere/tiny.yaml", f"output={whole}"), 2, "nowhere/tiny.yaml"
+    )
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_a_truncated_scan(whole: Path, working_folder: Path, fewlabel: Command) -> None:
+    """Of a run that had gone well: the file broke afterwards."""
+    scan = working_folder / f"heads/{PATIENT}_2.nii.gz"
+    good = scan.read_bytes()
+    for size in (len(good) // 2, 100, 0):
+        scan.write_bytes(good[:size])
+        try:
+            outcome = fewlabel("run", "domain", "--config", "tiny.yaml", f"output={whole}")
+        finally:
+            scan.write_bytes(good)
+        assert_one_line(outcome, 1, scan.name, "truncated or damaged")
+
+
+def test_an_unknown_language(working_folder: Path, fewlabel: Command) -> None:
+    arguments = ("scans=null", "output=runs/language", "text.pretrain.languages=[en, ls]")
+    outcome = fewlabel("run", "domain", "--config", "tiny.yaml", *arguments)
+    assert_one_line(outcome, 1, "no texts in language 'ls'", "'sl'")
+    assert not (working_folder / "runs/language/text/encoder").exists()
+
+
+@pytest.mark.parametrize(
+    "table", ["", "comment,stars,lang,patient\n", "comment,stars,lang,patient\n...,1,en,1\n  ,5,sl,2\n"]
+)
+def test_an_empty_corpus(table: str, working_folder: Path, fewlabel: Command, tmp_path: Path) -> None:
+    (tmp_path / "reviews.csv").write_text(table)
+    card = tmp_path / "empty.md"
+    card.write_text(TEXTS_CARD.replace("../texts", str(tmp_path)))
+    arguments = ("scans=null", f"output={tmp_path / 'run'}", f"text.pretrain.cards=[{card}]")
+    assert_one_line(fewlabel("run", "domain", "--config", "tiny.yaml", *arguments), 1, "empty")
+
+
+def test_an_encoder_that_saw_the_test_subject(whole: Path, fewlabel: Command, tmp_path: Path) -> None:
+    """Each leg's study refuses it, and one that does not say what it saw."""
+    of_leg = {"scans": ("heads", [TEST_SUBJECT]), "text": ("texts", None)}
+    for leg, (card, subjects) in of_leg.items():
+        encoder, study = tmp_path / f"{leg}-encoder", tmp_path / f"{leg}-study"
+        shutil.copytree(whole / leg / "encoder", encoder)
+        arguments = (
+            "run",
+            "label_efficiency",
+            "-c",
+            "tiny.yaml",
+            f"cards=[{card}]",
+            f"encoder={encoder}",
+            f"output={study}",
+        )
+        own = whole / leg / "study/config.yaml"
+        arguments = (*arguments[:3], str(own), *arguments[4:])
+        if subjects is None:
+            import pandas as pd
+
+            subjects = pd.read_parquet(whole / "text/study/predictions.parquet")["group"].unique().tolist()
+        record_seen(encoder, ["somebody", *subjects])
+        assert_one_line(fewlabel(*arguments), 1, f"{len(subjects)} test subject(s) are also in the pretraining data")
+        (encoder / "pretrained_on.json").unlink()
+        assert_one_line(fewlabel(*arguments), 1, "no pretrained_on.json")
+        assert not list(study.rglob("*.npy"))
+
+
+def test_no_network(working_folder: Path, fewlabel: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    source = "{kind: pypi, package: nowhere, version: '1.0', file: nowhere-1.0.zip, sha256: " + "0" * 64 + "}"
+    card = tmp_path / "remote.md"
+    card.write_text(TEXTS_CARD.replace("{kind: path, path: ../texts}", source))
+    for name, value in {
+        "PIP_CONFIG_FILE": "/dev/null",
+        "PIP_NO_INDEX": "0",
+        "PIP_FIND_LINKS": "",
+        "PIP_EXTRA_INDEX_URL": "",
+        "PIP_INDEX_URL": "http://127.0.0.1:9/simple",  # the discard port: nobody listens
+    }.items():
+        monkeypatch.setenv(name, value)
+    arguments = ("scans=null", f"output={tmp_path / 'run'}", f"text.pretrain.cards=[{card}]")
+    outcome = fewlabel("run", "domain", "--config", "tiny.yaml", *arguments)
+    assert_one_line(outcome, 1, "remote: nowhere-1.0.zip", "check the network")
+    assert [path for path in (working_folder / "cache").rglob("*") if not path.name.endswith(".lock")] == []
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """Gives a file system of so many KiB, which keeps what it holds when it is asked for again with more."""
+    place = tmp_path / "disk"
+    place.mkdir()
+
+    def resize(kibibytes: int) -> Path:
+        options = f"remount,size={kibibytes}k" if place.is_mount() else f"size={kibibytes}k"
+        mounted = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", place], capture_output=True, text=True
+        )
+        if mounted.returncode:
+            pytest.skip(f"only root may mount: {mounted.stderr.strip()}")
+        return place
+
+    try:
+        yield resize
+    finally:
+        if place.is_mount():
+            subprocess.run(["umount", place], check=True)
+
+
+@pytest.mark.usefixtures("without_workers")
+def test_a_full_disk(whole: Path, fewlabel: Command, small_disk: Callable[[int], Path]) -> None:
+    """The disk fills up at one place after another, is made a little larger each time, and nothing is lost."""
+    refused = set()
+    for kibibytes in range(16, 10_000, 160):
+        folder = small_disk(kibibytes) / "run"
+        outcome = fewlabel("run", "domain", "--config", "tiny.yaml", f"output={folder}")
+        if outcome.exit_code == 0:
+            break
+        assert_one_line(outcome, 1, "ree some space")
+        line = outcome.stderr.splitlines()[-1]
+        assert "disk is full" in line or "No space left on device" in line, line
+        refused.add(line)
+    assert len(refused) >= 3
+    assert_same_results(folder, whole)
