@@ -71,9 +71,8 @@ def _keys(location: tuple[str | int, ...], schema: type[Section], values: Any, m
         is_tag, sections = _below(sections, key)
         if is_tag:
             continue
-        if isinstance(node, dict) and key in node:
-            node = node[key]
-        elif isinstance(node, list) and isinstance(key, int) and key < len(node):
+        in_list = isinstance(node, list) and isinstance(key, int) and key < len(node)
+        if in_list or (isinstance(node, dict) and key in node):
             node = node[key]
         elif not (missing and position == len(location) - 1):
             continue
