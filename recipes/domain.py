@@ -23,13 +23,15 @@ from toolkit.reports import (
     Picture,
     Pretraining,
     Report,
+    label_efficiency_figure,
+    png,
     project,
     read_metrics,
     read_timings,
     write_report,
 )
 from toolkit.scans import overlay_png, views_png
-from toolkit.training import RunFolder
+from toolkit.training import RunFolder, set_num_threads
 
 scan_pretrain, text_pretrain, label_efficiency = map(
     load_recipe, ("scan_pretrain", "text_pretrain", "label_efficiency")
@@ -60,9 +62,10 @@ class Config(RunConfig):
 def run(config: Config, *, report: object = None) -> RunFolder:
     """Runs both legs, joins their tables and writes the page."""
     started = time.monotonic()
+    set_num_threads(config.num_threads)
     legs = {name: leg for name, leg in (("scans", config.scans), ("text", config.text)) if leg}
     cards = {name: load_card(name) for leg in legs.values() for name in leg.pretrain.cards}
-    folder = RunFolder(config.output, config, cards={name: card.digest for name, card in cards.items()})
+    folder = RunFolder(config.output, config, data={name: card.digest for name, card in cards.items()})
     pretrainings, pictures, maps = [], [], []
     for name, leg in legs.items():
         common = {"seed": config.seed, "num_threads": config.num_threads}
@@ -89,14 +92,20 @@ def run(config: Config, *, report: object = None) -> RunFolder:
     studies = [config.output / name / "study" for name in legs]
     join_tables(studies, config.output)
     folder.log_timing("both legs", time.monotonic() - started)
+    results, summary, comparisons = (
+        pd.read_csv(config.output / f"{table}.csv") for table in ("results", "summary", "comparisons")
+    )
+    (config.output / "label_efficiency.png").write_bytes(png(label_efficiency_figure(summary, results)))
     page = Report(
         "What pretraining saved",
-        *(pd.read_csv(config.output / f"{table}.csv") for table in ("results", "summary", "comparisons")),
+        results,
+        summary,
+        comparisons,
         pretrainings=pretrainings,
         pictures=pictures,
         maps=maps,
         cards=[card_facts(card) for card in cards.values()],
-        config=to_yaml(config),
+        config=to_yaml(config.model_copy(update={"output": config.output.name})),  # its place is nobody's business
         provenance=folder.provenance,
         durations=read_timings([config.output / name for name in legs] + studies),
     )

@@ -10,6 +10,7 @@ cell of the study is kept as it is done: cut off, it goes on where it was.
 import multiprocessing
 import time
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,12 +21,17 @@ from toolkit.cards import fetch, load_card
 from toolkit.config import RunConfig, Section, main
 from toolkit.encoders.scan import ScanEncoder
 from toolkit.encoders.text import TextEncoder
+from toolkit.errors import TrainingError
 from toolkit.finetune import StudyConfig, Task, TrainedConfig, atlas_tasks, lineup, run_study, text_tasks
+from toolkit.finetune.jobs import end_with_parent
 from toolkit.reports import Report, write_report
 from toolkit.scans import AtlasTaskConfig, RegisteredScans, read_registered
 from toolkit.splits import refuse_seen
 from toolkit.text import divide_corpora
 from toolkit.training import RunFolder, set_num_threads
+
+MAX_WORKERS = 8
+"""Each worker holds an encoder and its own copy of the libraries, about half a gigabyte."""
 
 
 class LabelEfficiency(Section):
@@ -74,7 +80,7 @@ def run(config: Config, *, report: object = None) -> Result:
     num_threads = set_num_threads(config.num_threads)
     encoder = load_encoder(config.encoder)
     cards = [load_card(name) for name in config.cards]
-    folder = RunFolder(config.output, config, cards={card.name: card.digest for card in cards})
+    folder = RunFolder(config.output, config, data={card.name: card.digest for card in cards})
     registered = None
     if isinstance(encoder, ScanEncoder):
         registered = read_registered([(card, fetch(card)) for card in cards], encoder.preprocessing)
@@ -86,8 +92,16 @@ def run(config: Config, *, report: object = None) -> Result:
         refuse_seen(config.encoder, task.test_groups, allow=config.allow_seen)
     methods = lineup(encoder, config.pretraining, config.scratch, config.finetune)
     # A fresh process for each worker: threads of this one would not survive a fork.
-    with ProcessPoolExecutor(num_threads, mp_context=multiprocessing.get_context("spawn")) as executor:
-        run_study(tasks, methods, config.study, folder.path, executor)
+    spawn = multiprocessing.get_context("spawn")
+    try:
+        workers = ProcessPoolExecutor(min(num_threads, MAX_WORKERS), mp_context=spawn, initializer=end_with_parent)
+        with workers as executor:
+            run_study(tasks, methods, config.study, folder.path, executor)
+    except BrokenProcessPool:
+        raise TrainingError(
+            "a worker of the study was killed, probably for want of memory; lower num_threads and run the same command "
+            "again: finished cells are kept"
+        ) from None
     folder.log_timing(f"label-efficiency study: {tasks[0].leg}", time.monotonic() - started)
     tables = [pd.read_csv(folder.path / f"{name}.csv") for name in ("results", "summary", "comparisons")]
     write_report(folder.path / "report.html", Report("Label efficiency", *tables))

@@ -7,18 +7,19 @@ views of each, and the objective learns what both have in common. The run folder
 preprocessing inside, which `toolkit.load_encoder` opens.
 """
 
+import hashlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.cards import fetch, load_card, write_model_card
 from toolkit.config import RunConfig, Section, main
+from toolkit.encoders import save_encoder
 from toolkit.encoders.scan import ScanEncoder, ScanEncoderConfig
 from toolkit.errors import ConfigError
 from toolkit.objectives import build_objective, config_union
 from toolkit.objectives.simclr import SimCLRConfig
 from toolkit.scans import PatchBatches, Preprocessing, ViewConfig, read_registered, store_manifest
-from toolkit.splits import record_seen
 from toolkit.training import RunFolder, TrainingConfig, fit, set_num_threads
 
 
@@ -61,10 +62,15 @@ def run(config: Config, *, report: object = None) -> Result:
     if bool(config.manifest) == bool(config.cards):
         raise ConfigError("give either manifest (your own scans) or cards (registered ones)")
     cards = [load_card(name) for name in config.cards]
-    folder = RunFolder(config.output, config, cards={card.name: card.digest for card in cards})
+    data = {card.name: card.digest for card in cards}
+    if config.manifest and config.manifest.is_file():
+        data["manifest"] = hashlib.sha256(config.manifest.read_bytes()).hexdigest()[:16]
+    folder = RunFolder(config.output, config, data=data)
     store = folder.path / "store"
     if config.manifest:
-        volumes, subjects = store_manifest(config.manifest, config.preprocessing, store)
+        volumes, subjects = store_manifest(
+            config.manifest, config.preprocessing, store, channels=config.encoder.in_channels
+        )
     else:
         registered = read_registered([(card, fetch(card)) for card in cards], config.preprocessing)
         volumes = registered.store(store, config.preprocessing)
@@ -75,8 +81,7 @@ def run(config: Config, *, report: object = None) -> Result:
     objective = build_objective(config.objective, encoder, seed=config.seed)
     fit(objective, batches, training, folder, config.seed, "scan pretraining")
 
-    encoder.save_pretrained(folder.path / "encoder")
-    record_seen(folder.path / "encoder", subjects)
+    save_encoder(encoder, folder.path / "encoder", subjects)
     write_model_card(
         folder.path,
         title="A scan encoder",

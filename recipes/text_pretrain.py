@@ -16,11 +16,12 @@ from pydantic import Field
 
 from toolkit.cards import load_card, write_model_card
 from toolkit.config import RunConfig, Section, main
+from toolkit.console import log
+from toolkit.encoders import save_encoder
 from toolkit.encoders.text import PoolingConfig, TextEncoder, TextEncoderConfig
 from toolkit.errors import CheckpointError
 from toolkit.objectives import build_objective, config_union
 from toolkit.objectives.mlm import MLMConfig
-from toolkit.splits import record_seen
 from toolkit.text import (
     MaskedBatches,
     MaskingConfig,
@@ -84,14 +85,16 @@ def run(config: Config, *, report: object = None) -> Result:
     started = time.monotonic()
     set_num_threads(config.num_threads)
     cards = [load_card(name) for name in config.cards]
-    folder = RunFolder(config.output, config, cards={card.name: card.digest for card in cards})
+    folder = RunFolder(config.output, config, data={card.name: card.digest for card in cards})
     corpora = divide_corpora(cards, config.seed, folder.path / "corpora")
     corpus = corpora.all_train.of_languages(config.languages)
 
     try:
         tokenizer = load_tokenizer(folder.path / "tokenizer")
     except CheckpointError:
+        log.info("training a tokenizer on %d texts and certifying it: a minute or two for 50,000", len(corpus))
         tokenizer = train_tokenizer(corpus.texts, config.tokenizer, folder.path / "tokenizer")
+    log.info("counting which pieces occur together in %d texts", len(corpus))
     ids = tokenizer.encode(corpus.texts)
     encoder = TextEncoder.from_scratch(
         config.encoder,
@@ -103,23 +106,22 @@ def run(config: Config, *, report: object = None) -> Result:
     )
     store = TokenStore.build(corpus.texts, corpus.languages, tokenizer, config.encoder.max_length)
     metrics = {}
-    for name, stage in config.stages.items():
+    for number, (name, stage) in enumerate(config.stages.items()):
+        seed = int(np.random.SeedSequence([config.seed, number]).generate_state(1)[0])  # no stage repeats another's
         batches = MaskedBatches(
             store,
             tokenizer,
             config.masking,
             batch_size=stage.training.batch_size,
-            seed=config.seed,
+            seed=seed,
             temperature=config.balance_temperature,
         )
-        own = RunFolder(folder.path / name, config) if metrics else folder
+        own = RunFolder(folder.path / "stages" / name, config) if metrics else folder
         metrics[name] = own.metrics_path
-        fit(
-            build_objective(stage.objective, encoder, seed=config.seed), batches, stage.training, own, config.seed, name
-        )
+        fit(build_objective(stage.objective, encoder, seed=seed), batches, stage.training, own, seed, name)
+        encoder.requires_grad_(True)  # a method may have frozen a part of it
 
-    encoder.save_pretrained(folder.path / "encoder")
-    record_seen(folder.path / "encoder", corpus.groups)
+    save_encoder(encoder, folder.path / "encoder", corpus.groups)
     write_model_card(
         folder.path,
         title="A multilingual text encoder",

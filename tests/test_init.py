@@ -8,20 +8,25 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner, Result
 
+from recipes.scan_pretrain import Config
 from toolkit.cards import fetch, load_card
 from toolkit.cli import app
+from toolkit.cli.init import _pattern
 from toolkit.cli.tables import describe_table
+from toolkit.config import load
 from toolkit.console import log
 from toolkit.errors import DataError
 from toolkit.text import read_corpus
+from toolkit.text.divided import hold_out
 
-SENTENCES = [f"Letter {number} tells of the {word} garden." for number, word in enumerate("abcdefghijkl")]
+SENTENCES = [f"Letter {number} tells of the {number * 617:b} garden." for number in range(40)]
 
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FEWLABEL_DEBUG", "")
+    monkeypatch.setenv("FEWLABEL_DATA", str(tmp_path / "cache"))
     monkeypatch.setattr(log, "handlers", [])  # each runner has an error stream of its own
     return tmp_path
 
@@ -31,15 +36,15 @@ def init(*arguments: str) -> Result:
 
 
 def frame() -> pd.DataFrame:
-    """Twelve letters by four people, half of them glad, with an address that nobody needs."""
+    """Forty letters by four people, half of them glad, with an address that nobody needs."""
     return pd.DataFrame(
         {
-            "id": [f"{number:04d}" for number in range(12)],
-            "email": [f"person{number}@example.org" for number in range(12)],
+            "id": [f"{number:04d}" for number in range(40)],
+            "email": [f"person{number}@example.org" for number in range(40)],
             "body": SENTENCES,
-            "mood": ["glad", "sad"] * 6,
-            "author": [f"a{number % 4}" for number in range(12)],
-            "lang": ["en", "en", "sl"] * 4,
+            "mood": ["glad", "sad"] * 20,
+            "author": [f"a{number % 4}" for number in range(40)],
+            "lang": ["en", "en", "sl", "sl"] * 10,
         }
     )
 
@@ -83,13 +88,13 @@ def test_a_table_becomes_a_card_that_reads_it(here: Path, suffix: str, write) ->
     write(here / f"My Letters{suffix}")
     outcome = init(f"My Letters{suffix}", "--out", "study")
     assert outcome.exit_code == 0, outcome.output
-    for said in ("12 rows", "'body'", "glad (6), sad (6)", "'lang': en, sl", "'author'", "never read: email"):
+    for said in ("40 rows", "'body'", "glad (20), sad (20)", "'lang': en, sl", "'author'", "never read: email"):
         assert said in outcome.output
     card = load_card(here / "study/data_cards/my_letters.md")
     corpus = read_corpus(card, fetch(card))
-    assert len(corpus) == 12
+    assert len(corpus) == 40
     assert corpus.class_names == ("glad", "sad")
-    assert corpus.counts["labelled"] == 12
+    assert corpus.counts["labelled"] == 40
     assert set(corpus.languages) == {"en", "sl"}
     assert len(set(corpus.groups)) == 4
     assert (card.split.unit, card.personal_data.columns_never_read) == ("group", ("email",))
@@ -134,10 +139,33 @@ def test_texts_without_labels_and_without_a_language(here: Path) -> None:
 
 
 def test_labels_that_yaml_could_misread_stay_what_they_are(here: Path) -> None:
-    pd.DataFrame({"text": SENTENCES, "label": ["no", "yes", "1e3", "null"] * 3}).to_csv("votes.csv", index=False)
+    pd.DataFrame({"text": SENTENCES, "label": ["no", "yes", "1e3", "null"] * 10}).to_csv("votes.csv", index=False)
     assert init("votes.csv", "--language", "en").exit_code == 0
     card = load_card(here / "data_cards/votes.md")
     assert sorted(read_corpus(card, fetch(card)).class_names) == ["1e3", "no", "null", "yes"]
+
+
+def test_empty_cells_of_the_language_are_undetermined(here: Path) -> None:
+    frame().assign(lang=["de", "en", "de", " "] * 10).to_csv("gaps.csv", index=False)
+    assert "und stands for the empty cells" in init("gaps.csv").output
+    card = load_card(here / "data_cards/gaps.md")
+    assert card.languages == ("de", "en", "und")
+    assert read_corpus(card, fetch(card)).languages.tolist() == ["de", "en", "de", "und"] * 10
+
+
+@pytest.mark.parametrize(
+    ("moods", "classes"),
+    [(["glad"] * 19 + ["sad"] * 19 + ["odd"] * 2, ["glad", "sad"]), (["glad"] * 38 + ["odd"] * 2, [])],
+)
+def test_rare_classes_are_left_out(here: Path, moods: list[str], classes: list[str]) -> None:
+    frame().assign(mood=moods).to_csv("rare.csv", index=False)
+    said = init("rare.csv").output
+    assert "left out of label_map: odd" in said
+    assert ("texts count as unlabelled" in said) == (not classes)
+    card = load_card(here / "data_cards/rare.md")
+    assert card.class_names == classes
+    _, test = hold_out(read_corpus(card, fetch(card)), card.split, seed=0)
+    assert (test is None) == (not classes)
 
 
 @pytest.mark.parametrize(
@@ -222,3 +250,22 @@ def test_what_init_writes_is_valid(here: Path, scans: Path) -> None:
     assert len(written) == 4
     outcome = CliRunner().invoke(app, ["validate", *written])
     assert outcome.exit_code == 0, outcome.output
+
+
+@pytest.mark.parametrize(
+    ("inside", "pattern"),
+    [("study/DOE.JANE", "*/*"), ("a/b/scan.nii.gz", "*/*/*.nii.gz"), ("Jane.Doe.NRRD", "*.NRRD"), (".", "*")],
+)
+def test_a_pattern_keeps_only_the_ending_of_a_volume(inside: str, pattern: str) -> None:
+    assert _pattern(Path(inside)) == pattern
+
+
+@pytest.mark.parametrize(("low", "foreground"), [(-1000, "all"), (0, "positive")])
+def test_ct_counts_every_voxel(here: Path, low: int, foreground: str) -> None:
+    (here / "mri").mkdir()
+    image = nib.Nifti1Image(np.linspace(low, 400, 216, dtype=np.float32).reshape(6, 6, 6), np.eye(4))
+    nib.save(image, here / "mri" / "one.nii.gz")
+    outcome = init("mri")
+    assert outcome.exit_code == 0, outcome.output
+    assert ("CT? is a guess" in outcome.output) == ("all voxels count" in outcome.output) == (low < 0)
+    assert load(here / "configs/scan_pretrain/mri.yaml", Config).preprocessing.foreground == foreground

@@ -1,5 +1,7 @@
 """Grouped holdouts, nested draws and the guard against leakage."""
 
+import hashlib
+
 import numpy as np
 import pytest
 
@@ -42,9 +44,20 @@ def test_holdout_is_a_function_of_the_seed() -> None:
     assert first == again != other
 
 
+def test_holdout_does_not_depend_on_what_groups_are_called() -> None:
+    labels, groups, strata = _grouped()
+    renamed = [hashlib.sha256(str(group).encode()).hexdigest() for group in groups]
+    before, after = (holdout(labels, names, strata, share=0.3)[1].tolist() for names in (groups, renamed))
+    assert before == after
+
+
 def test_holdout_refuses_what_cannot_be() -> None:
     with pytest.raises(DataError, match="smallest class has 2"):
         holdout([0, 0, 0, 1, 1], list(range(5)), per_class=2)
+    with pytest.raises(
+        DataError, match=r"smallest class has 2; raise split\.test_share, or take the class out of label"
+    ):
+        holdout([0] * 50 + [1] * 2, list(range(52)), share=0.3)
     with pytest.raises(DataError, match="groups are too large"):
         holdout([0, 1] * 10, ["one subject"] * 20, per_class=3)
     with pytest.raises(DataError, match="no sample has a label"):

@@ -55,9 +55,10 @@ def holdout(
     if per_class is None:
         per_class = int(share * counts.min())
     if not 1 <= per_class < counts.min():
+        remedy = "ask for fewer (at least 1)" if share is None else "raise split.test_share"
         raise DataError(
             f"a test of {per_class} samples a class is not possible: the smallest class has {counts.min()}; "
-            "ask for fewer (at least 1)"
+            f"{remedy}, or take the class out of label_map"
         )
 
     cells = stratum_ids * (labels.max() + 1) + labels  # one number for each pair of stratum and class

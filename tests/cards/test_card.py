@@ -65,6 +65,7 @@ GOOD = BODY.format(label_map="{}")
         ("label_map: {}", "label_map: {a: [[3, 0]]}", "label_map.a: [3.0, 0.0] is empty"),
         ("text: text", "text: name", "which personal_data.columns_never_read forbids"),
         ("unit: text", "unit: texts", "split.unit: input should be 'text', 'group' or 'subject'"),
+        ("unit: text", "unit: group", "split.unit: group, but no reader names one; add `group: COLUMN`"),
         ("text: text", "text: text, constants: {label: good}", "'good' is not a class of label_map"),
         ("text: text", "text: text, replace: {'[': ''}", "'[' is not a regular expression"),
         ("text: text", "text: text, group: a, group_pattern: x", "exactly one group"),
@@ -101,6 +102,20 @@ def test_a_mistake_is_told_in_one_line(write_card, old: str, new: str, message: 
     assert message in str(caught.value)
     assert str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "reader",
+    [
+        "{format: table, member: a, text: text, group: patient}",
+        "{format: lines, member: a, constants: {group: patient}}",
+        "{format: gettext, member: '*.po', languages: {en: en}}",
+        "{format: volume, member: a}",
+    ],
+)
+def test_a_unit_that_a_reader_names(write_card, reader: str) -> None:
+    body = GOOD.replace("{format: table, member: a.csv, text: text, label: mark}", reader)
+    assert load_card(write_card(PATH, body=body.replace("unit: text", "unit: group"))).split.unit == "group"
 
 
 def test_all_mistakes_at_once(write_card) -> None:

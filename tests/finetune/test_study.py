@@ -187,3 +187,8 @@ def test_legs_are_joined(finished: Path, tmp_path: Path) -> None:
         len(pd.read_parquet(folder / "predictions.parquet")) for folder in (finished, tmp_path / "scans")
     )
     assert set(parts[1].query("metric == 'accuracy'")["value"]) == {"1.0"}
+
+
+def test_a_long_name_of_a_site_fits_a_file_name(tmp_path: Path) -> None:
+    run_study([replace(text_task(), site="+".join(["subject"] * 60))], [Majority()], CONFIG, tmp_path)
+    assert len(list((tmp_path / "cells").iterdir())) == 1

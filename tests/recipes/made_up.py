@@ -24,7 +24,7 @@ fewlabel:
   reader:
     - {{format: volume, member: {PATIENT}_1.nii.gz, subject: s01, space: made-up}}
     - {{format: volume, member: {PATIENT}_2.nii.gz, subject: {TEST_SUBJECT}, space: made-up}}
-    - {{format: volume, member: {PATIENT}_mean.nii.gz, population: average, space: made-up}}
+    - {{format: volume, member: {PATIENT}_mean.nii.gz, subject: mean, population: average, space: made-up}}
     - {{format: volume, member: atlas.nii.gz, role: labels, labels_for: [s01], space: made-up}}
   label_map: {{back: [[1, 2]], middle: [[3, 4]], front: [[5, 6]]}}
   split: {{unit: subject, test_subjects: [{TEST_SUBJECT}]}}

@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from click.testing import Result
 
@@ -92,7 +93,7 @@ def test_a_truncated_scan(whole: Path, working_folder: Path, fewlabel: Command) 
 def test_an_unknown_language(working_folder: Path, fewlabel: Command) -> None:
     arguments = ("scans=null", "output=runs/language", "text.pretrain.languages=[en, ls]")
     outcome = fewlabel("run", "domain", "--config", "tiny.yaml", *arguments)
-    assert_one_line(outcome, 1, "no texts in language 'ls'", "'sl'")
+    assert_one_line(outcome, 1, "no texts in language 'ls'", "en, sl")
     assert not (working_folder / "runs/language/text/encoder").exists()
 
 
@@ -107,36 +108,24 @@ def test_an_empty_corpus(table: str, working_folder: Path, fewlabel: Command, tm
     assert_one_line(fewlabel("run", "domain", "--config", "tiny.yaml", *arguments), 1, "empty")
 
 
-def test_an_encoder_that_saw_the_test_subject(whole: Path, fewlabel: Command, tmp_path: Path) -> None:
-    """Each leg's study refuses it, and one that does not say what it saw."""
-    of_leg = {"scans": ("heads", [TEST_SUBJECT]), "text": ("texts", None)}
-    for leg, (card, subjects) in of_leg.items():
-        encoder, study = tmp_path / f"{leg}-encoder", tmp_path / f"{leg}-study"
-        shutil.copytree(whole / leg / "encoder", encoder)
-        arguments = (
-            "run",
-            "label_efficiency",
-            "-c",
-            "tiny.yaml",
-            f"cards=[{card}]",
-            f"encoder={encoder}",
-            f"output={study}",
-        )
-        own = whole / leg / "study/config.yaml"
-        arguments = (*arguments[:3], str(own), *arguments[4:])
-        if subjects is None:
-            import pandas as pd
-
-            subjects = pd.read_parquet(whole / "text/study/predictions.parquet")["group"].unique().tolist()
-        record_seen(encoder, ["somebody", *subjects])
-        assert_one_line(fewlabel(*arguments), 1, f"{len(subjects)} test subject(s) are also in the pretraining data")
-        (encoder / "pretrained_on.json").unlink()
-        assert_one_line(fewlabel(*arguments), 1, "no pretrained_on.json")
-        assert not list(study.rglob("*.npy"))
+@pytest.mark.parametrize("leg", ["scans", "text"])
+def test_an_encoder_that_saw_test_subjects(leg: str, whole: Path, fewlabel: Command, tmp_path: Path) -> None:
+    """The study refuses it, and also one that does not say what it saw."""
+    encoder, study = tmp_path / "encoder", tmp_path / "study"
+    shutil.copytree(whole / leg / "encoder", encoder)
+    own = str(whole / leg / "study/config.yaml")
+    arguments = ("run", "label_efficiency", "--config", own, f"encoder={encoder}", f"output={study}")
+    subjects = pd.read_parquet(whole / leg / "study/predictions.parquet")["group"].unique().tolist()
+    assert leg == "text" or subjects == [TEST_SUBJECT]
+    record_seen(encoder, ["somebody", *subjects])
+    assert_one_line(fewlabel(*arguments), 1, "test subject(s) are also in the pretraining data")
+    (encoder / "pretrained_on.json").unlink()
+    assert_one_line(fewlabel(*arguments), 1, "no pretrained_on.json")
+    assert not list(study.rglob("*.npy"))
 
 
 def test_no_network(working_folder: Path, fewlabel: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    source = "{kind: pypi, package: nowhere, version: '1.0', file: nowhere-1.0.zip, sha256: " + "0" * 64 + "}"
+    source = "{kind: pypi, package: nowhere, version: '1.0', file: nowhere-1.0.zip, sha256: '" + 64 * "0" + "'}"
     card = tmp_path / "remote.md"
     card.write_text(TEXTS_CARD.replace("{kind: path, path: ../texts}", source))
     for name, value in {
@@ -150,7 +139,7 @@ def test_no_network(working_folder: Path, fewlabel: Command, monkeypatch: pytest
     arguments = ("scans=null", f"output={tmp_path / 'run'}", f"text.pretrain.cards=[{card}]")
     outcome = fewlabel("run", "domain", "--config", "tiny.yaml", *arguments)
     assert_one_line(outcome, 1, "remote: nowhere-1.0.zip", "check the network")
-    assert [path for path in (working_folder / "cache").rglob("*") if not path.name.endswith(".lock")] == []
+    assert [path for path in (working_folder / "cache").rglob("*") if not path.name.startswith(".")] == []
 
 
 @pytest.fixture
@@ -172,19 +161,19 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
         yield resize
     finally:
         if place.is_mount():
-            subprocess.run(["umount", place], check=True)
+            subprocess.run(["umount", "--lazy", place], check=True)
 
 
 @pytest.mark.usefixtures("without_workers")
 def test_a_full_disk(whole: Path, fewlabel: Command, small_disk: Callable[[int], Path]) -> None:
     """The disk fills up at one place after another, is made a little larger each time, and nothing is lost."""
     refused = set()
-    for kibibytes in range(16, 10_000, 160):
+    for kibibytes in range(16, 10_000, 240):
         folder = small_disk(kibibytes) / "run"
         outcome = fewlabel("run", "domain", "--config", "tiny.yaml", f"output={folder}")
         if outcome.exit_code == 0:
             break
-        assert_one_line(outcome, 1, "ree some space")
+        assert_one_line(outcome, 1, "ree ", "space")
         line = outcome.stderr.splitlines()[-1]
         assert "disk is full" in line or "No space left on device" in line, line
         refused.add(line)

@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 
-from toolkit.reports.headline import claim, headline
+from toolkit.reports.headline import claim, headline, labels_equal
 from toolkit.reports.panels import panels
 
 EDGES = ["difference", "difference_low", "difference_high"]
@@ -67,3 +67,13 @@ def test_several_tasks_are_counted(tables: tuple[pd.DataFrame, pd.DataFrame]) ->
     made = [claim(panel) for panel in panels(tables[1])]
     assert [one.verdict for one in made] == ["saved", "saved", "saved", "behind", "unclear"]
     assert headline(made) == "Pretraining saved labels on 3 of 5 tasks"
+
+
+def test_a_lead_whose_labels_are_not_shown_claims_no_number(tables: tuple[pd.DataFrame, pd.DataFrame]) -> None:
+    for equal in ((7.0, 4.0, 12.0), (np.nan,) * 3):
+        panel = panels(scans_with(tables[1], (0.05, 0.01, 0.09), equal))[0]
+        made = claim(panel)
+        assert (made.verdict, made.work_of) == ("unclear", "")
+        assert made.sentence.endswith("(paired difference +.05 [+.01, +.09]). Labels saved: not shown.")
+        assert headline([made]) == "In this run, pretraining saved no labels"
+        assert labels_equal(panel.method("ssl-probe").at(5), 5, 100) == "none"

@@ -124,3 +124,21 @@ def test_the_common_grid_holds_every_voxel_and_sits_on_whole_multiples() -> None
     grid = common_grid([Volume(np.zeros((1, 5, 6, 7), np.float32), affine)], (2.0, 2.0, 2.0))
     assert grid.affine[:3, 3].tolist() == [-8, 2, 0]
     assert grid.shape == (5, 5, 6)  # to -0 (from -1.3), 10 (from 9.5) and 10 (from 9)
+
+
+@pytest.mark.parametrize(
+    ("line", "instead", "message"),
+    [
+        ("member: c.nii, subject: c,", "member: c.nii,", r"reader c\.nii: no subject; give it a pseudonym"),
+        ("labels_for: [a], ", "", "labels_for names no scan"),
+        ("labels_for: [a], ", "labels_for: [c], ", "labels_for names no scan"),
+    ],
+)
+def test_a_card_that_leaves_something_out_is_told_what(tmp_path: Path, line: str, instead: str, message: str) -> None:
+    made_up(tmp_path)
+    path = tmp_path / "made_up.md"
+    text = path.read_text()
+    assert line in text
+    path.write_text(text.replace(line, instead))
+    with pytest.raises(CardError, match=message):
+        read_registered([(load_card(path), tmp_path)], Preprocessing())

@@ -10,6 +10,7 @@ import pytest
 
 from toolkit.errors import DataError
 from toolkit.scans import build_manifest, read_volume
+from toolkit.scans.manifest import content_hash, scan_files
 
 
 @pytest.fixture
@@ -77,3 +78,47 @@ def test_a_folder_without_scans_is_refused(tmp_path: Path) -> None:
         build_manifest(tmp_path / "empty", tmp_path / "private")
     with pytest.raises(DataError, match="no such folder"):
         build_manifest(tmp_path / "gone", tmp_path / "private")
+
+
+def test_one_damaged_dicom_file_is_a_refusal(scans: Path, tmp_path: Path) -> None:
+    damaged = next((scans / "dicom").iterdir())
+    damaged.write_bytes(damaged.read_bytes()[:152])  # in the middle of a length
+    assert len(build_manifest(scans, tmp_path / "private")) == 2
+    refusals = pd.read_csv(tmp_path / "private" / "refusals.csv").set_index("path").reason
+    assert "damaged DICOM file" in refusals[str(scans / "dicom")]
+
+
+def test_the_hash_is_that_of_the_files_that_a_path_names(scans: Path, tmp_path: Path) -> None:
+    for row in build_manifest(scans, tmp_path / "private").itertuples():
+        assert content_hash(scan_files(row.path)) == row.content_hash
+
+
+def test_git_leaves_the_private_folder_out(scans: Path, tmp_path: Path) -> None:
+    build_manifest(scans, tmp_path / "private")
+    assert (tmp_path / "private" / ".gitignore").read_text() == "*\n"
+
+
+def test_a_short_key_is_refused_and_none_is_left_by_a_run_that_was_cut_off(
+    scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_off(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    private = tmp_path / "private"
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            build_manifest(scans, private)
+    assert not (private / "key").exists()
+    (private / "key").write_bytes(b"short")
+    with pytest.raises(DataError, match="5 bytes where a key has 32"):
+        build_manifest(scans, private)
+
+
+def test_hounsfield_units_are_guessed_from_what_lies_far_below_zero(tmp_path: Path) -> None:
+    for name, low in (("ct", -1000), ("mr", 0), ("filtered", -50)):
+        (tmp_path / "scans" / name).mkdir(parents=True)
+        image = nib.Nifti1Image(np.linspace(low, 300, 216, dtype=np.float32).reshape(6, 6, 6), np.eye(4))
+        nib.save(image, tmp_path / "scans" / name / "scan.nii")
+    manifest = build_manifest(tmp_path / "scans", tmp_path / "private")
+    assert manifest.modality.tolist() == ["CT?", "", ""]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from toolkit.console import log
 from toolkit.errors import DataError
 from toolkit.scans import Volume, read_volume
 
@@ -113,3 +114,14 @@ def test_voxels_that_are_not_finite_become_0(tmp_path: Path) -> None:
     data = np.ones((4, 4, 4), np.float32)
     data[0, 0, 0] = np.nan
     assert read_volume(saved(tmp_path / "a.nii", data, np.eye(4))).array.sum() == 63
+
+
+def test_the_log_does_not_say_whose_scan_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = np.ones((4, 4, 4), np.float32)
+    data[0, 0, 0] = np.nan
+    with caplog.at_level("WARNING", logger="fewlabel"):
+        log.propagate, before = True, log.propagate
+        read_volume(saved(tmp_path / "doe_jane.nii", data, np.eye(4)))
+        log.propagate = before
+    assert "not finite" in caplog.text
+    assert "doe_jane" not in caplog.text

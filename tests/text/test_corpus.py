@@ -54,6 +54,8 @@ def test_languages_do_not_repeat_each_other() -> None:
 def test_texts_without_group_get_their_own() -> None:
     corpus = build_corpus(rows(("one", "en", 1), ("two", "en", 1)), origin="card")
     assert len(set(corpus.groups)) == 2
+    again = build_corpus(rows(("Two!", "en", 1), ("three", "en", 1)), origin="renamed")
+    assert set(corpus.groups) & set(again.groups) == {corpus.groups[1]}  # the text, not its row or card
 
 
 def test_empty_corpus_is_an_error() -> None:

@@ -19,11 +19,17 @@ fewlabel:
   reader:
 {readers}
   label_map: {{bad: [[-4, -0.5]], good: [[0.5, 4], "yes"]}}
-  split: {{unit: group, test_share: 0.3}}
+  split: {{unit: text, test_share: 0.3}}
   personal_data: {{status: none, consent: invented}}
 ---
 # Test
 """
+
+
+@pytest.fixture(autouse=True)
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("FEWLABEL_DATA", str(tmp_path / "data"))
+    return tmp_path / "data"
 
 
 def card(folder: Path, *readers: dict[str, Any], languages: str = "en") -> DataCard:
@@ -62,6 +68,31 @@ def test_table_with_ratings_groups_and_constants(tmp_path: Path) -> None:
     assert set(corpus.frame["source"]) == {"film"} and set(corpus.languages) == {"en"}
 
 
+def test_pseudonyms_are_of_the_machine_not_of_the_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.csv").write_text("text,patient\none,7\ntwo,8\n", encoding="utf-8")
+    described = card(tmp_path, {"format": "table", "member": "a.csv", "text": "text", "group": "patient"})
+    groups = read_corpus(described, tmp_path).groups.tolist()
+    assert read_corpus(described.model_copy(update={"name": "renamed"}), tmp_path).groups.tolist() == groups
+    assert read_table(tmp_path / "a.csv", group="patient").groups.tolist() == groups
+    monkeypatch.setenv("FEWLABEL_DATA", str(tmp_path / "elsewhere"))
+    assert not set(read_corpus(described, tmp_path).groups) & set(groups)  # nobody without the key can try all numbers
+
+
+def test_groups_of_two_sources_of_a_card_are_apart(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,id,site\none,7,x\ntwo,7,y\n", encoding="utf-8")
+    reader = {"format": "table", "member": "a.csv", "text": "text", "group": "id", "source": "site"}
+    assert len(set(read_corpus(card(tmp_path, reader), tmp_path).groups)) == 2
+
+
+@pytest.mark.parametrize(("languages", "read"), [("en", "en"), ("de, und", "und")])
+def test_an_empty_language_is_the_only_one_or_undetermined(tmp_path: Path, languages: str, read: str) -> None:
+    (tmp_path / "a.csv").write_text("text,lang\nhello,\n", encoding="utf-8")
+    reader = {"format": "table", "member": "a.csv", "text": "text", "language": "lang"}
+    assert read_corpus(card(tmp_path, reader, languages=languages), tmp_path).languages.tolist() == [read]
+    with pytest.raises(DataError, match="1 texts have no language; add und"):
+        read_corpus(card(tmp_path, reader, languages="de, en"), tmp_path)
+
+
 def test_orange_table_skips_its_header_rows(tmp_path: Path) -> None:
     (tmp_path / "a.tab").write_text(
         "Score\tContent\ncontinuous\tstring\n\tmeta\n1\tLepo\n-1\tSlabo\n", encoding="utf-8"
@@ -98,7 +129,7 @@ def test_sqlite(tmp_path: Path) -> None:
         read_corpus(card(tmp_path, reader | {"table": "train"}, languages="id"), tmp_path)
 
 
-def test_gettext_aligns_languages_by_message(tmp_path: Path) -> None:
+def test_gettext_aligns_languages_by_message(tmp_path: Path, data: Path) -> None:
     for part, word in (("sl", "Shrani ${title}"), ("zh_CN", "保存")):
         (tmp_path / part).mkdir()
         (tmp_path / part / "a.po").write_text(
@@ -121,6 +152,7 @@ def test_gettext_aligns_languages_by_message(tmp_path: Path) -> None:
         "zh": "保存",
     }
     assert len(set(corpus.groups)) == 1
+    assert not data.exists()  # a message names nobody: its digest needs no key and is the same on every machine
 
 
 def test_a_language_that_is_not_on_the_card(tmp_path: Path) -> None:

@@ -142,3 +142,10 @@ def test_only_matrices_decay() -> None:
     matrices, vectors = decay_groups(Regression(), 0.1)
     assert matrices["weight_decay"] == 0.1 and vectors["weight_decay"] == 0.0
     assert len(matrices["params"]) == 2 and len(vectors["params"]) == 4  # type: ignore[arg-type]
+
+
+def test_a_folder_made_with_other_data_is_refused(tmp_path: Path) -> None:
+    RunFolder(tmp_path, Config(), data={"card": "a"})
+    RunFolder(tmp_path, Config(), data={"card": "a"})
+    with pytest.raises(CheckpointError, match="made with other data \\(card changed\\)"):
+        RunFolder(tmp_path, Config(), data={"card": "b"})

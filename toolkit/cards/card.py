@@ -29,8 +29,9 @@ class DataCard(CardFacts):
 
     @property
     def digest(self) -> str:
-        """16 hex digits of all that the code reads of the card; the prose is free to change."""
-        return digest(self, exclude=("path", "prose"))
+        """16 hex digits of all that decides which data are read and how they are divided."""
+        decisive = {"source", "members", "reader", "label_map", "split"}
+        return digest(self, exclude=set(type(self).model_fields) - decisive)
 
     @property
     def class_names(self) -> list[str]:

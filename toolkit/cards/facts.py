@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from toolkit.cards.reader import Reader
+from toolkit.cards.reader import GettextReader, Reader, TextReader, VolumeReader
 from toolkit.cards.source import HfSource, Member, PathSource, Source
 from toolkit.config import Section
 
@@ -16,7 +16,7 @@ class Split(Section):
     """How the data are divided into what may be trained on and what is only tested on."""
 
     unit: Literal["text", "group", "subject"]
-    """What is never divided."""
+    """What is never divided; for a group or subject, a reader must say which one a row belongs to."""
     test_share: float | None = Field(None, gt=0, lt=1)
     """Share of the units held out, drawn by the study's seed."""
     stratify: tuple[Literal["label", "language", "source"], ...] = ()
@@ -89,6 +89,20 @@ class CardFacts(Section):
             if label is not None and label not in self.label_map:
                 raise ValueError(f"reader: constants.label {label!r} is not a class of label_map")
         return self
+
+    @model_validator(mode="after")
+    def _unit_is_known(self) -> Self:
+        if self.split.unit != "text" and not any(map(_names_groups, self.reader)):
+            raise ValueError(
+                f"split.unit: {self.split.unit}, but no reader names one; add `group: COLUMN`, or write unit: text"
+            )
+        return self
+
+
+def _names_groups(reader: TextReader | VolumeReader) -> bool:
+    if isinstance(reader, GettextReader | VolumeReader):
+        return True
+    return bool(getattr(reader, "group", None) or reader.constants.get("group"))
 
 
 def means(value: Value | None, values: tuple[Values, ...]) -> bool:

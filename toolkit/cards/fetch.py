@@ -56,7 +56,7 @@ def fetch(card: DataCard, root: str | Path | None = None) -> Path:
     folder = data_root(root) / card.name
     if _receipt(card, folder) is not None and not _missing(card, folder):
         return folder
-    with _disk_errors(folder):
+    with disk_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.parent / f".{card.name}.lock"):
             if _receipt(card, folder) is None or _missing(card, folder):  # else another process was quicker
@@ -212,7 +212,8 @@ def _sha256(path: Path) -> str:
 
 
 @contextmanager
-def _disk_errors(folder: Path) -> Iterator[None]:
+def disk_errors(folder: Path) -> Iterator[None]:
+    """A full disk or a folder of somebody else's becomes a `DiskError`."""
     try:
         yield
     except OSError as error:

@@ -11,6 +11,9 @@ from toolkit.cli.app import DATA, app, out
 from toolkit.cli.drafts import Draft
 from toolkit.errors import DataError, FewlabelError
 
+FEWEST_OF_A_CLASS = 10
+"""With fewer rows a class has too few to hold some out and learn from the rest."""
+
 
 @app.command(rich_help_panel=DATA)
 def init(
@@ -64,8 +67,12 @@ def _texts(source: Path, name: str, text: str | None, label: str | None, languag
 
     table = describe_table(source, text, label)
     classes = class_counts(table)
+    rare = [value for value, count in classes.items() if count < FEWEST_OF_A_CLASS]
+    kept = [value for value in classes if value not in rare]
+    kept = kept if len(kept) > 1 else []  # one class is nothing to tell apart
     cells = table.frame[table.text]
-    languages = sorted(set(table.frame[table.language]) - {""}) if table.language else [language]
+    known = set(table.frame[table.language].str.strip()) if table.language else {language}
+    languages = sorted(known - {""}) + ["und"] * ("" in known and "und" not in known)
     listed = ", ".join(f"{value} ({count:,})" for value, count in classes.items())
     saw = [
         ("saw", f"{source.name}: {len(cells):,} rows, columns {', '.join(table.frame)}"),
@@ -77,7 +84,13 @@ def _texts(source: Path, name: str, text: str | None, label: str | None, languag
             f"{table.group!r} never straddles a split" if table.group else "none; a text stands alone",
         ),
     ]
-    if languages == ["und"]:
+    if rare:
+        saw.append(("note", f"under {FEWEST_OF_A_CLASS} rows, so left out of label_map: {', '.join(rare)}"))
+        if not kept:
+            saw.append(("note", "too few classes are left for a label_map; texts count as unlabelled"))
+    if table.language and "" in known:
+        saw.append(("note", "und stands for the empty cells of the language"))
+    elif languages == ["und"]:
         saw.append(("note", "und is an undetermined language; --language CODE names it"))
     if table.personal:
         saw.append(("personal", f"never read: {', '.join(table.personal)}"))
@@ -93,7 +106,7 @@ def _texts(source: Path, name: str, text: str | None, label: str | None, languag
         recipe="text_pretrain",
         settings=f"cards: [{name}]",
         languages=languages,
-        classes=list(classes),
+        classes=kept,
         never_read=table.personal,
     )
 
@@ -101,7 +114,7 @@ def _texts(source: Path, name: str, text: str | None, label: str | None, languag
 def _scans(source: Path, to: Path, name: str) -> Draft:
     import pandas as pd
 
-    from toolkit.scans.manifest import build_manifest
+    from toolkit.scans.manifest import NOT_IN_MR, build_manifest
 
     private = to / "private" / name
     manifest = build_manifest(source.resolve(), private)
@@ -123,6 +136,14 @@ def _scans(source: Path, to: Path, name: str) -> Draft:
         ),
         ("private", f"{private}/ holds paths, pseudonyms and their key; it is for your eyes only"),
     ]
+    settings = f"manifest: private/{name}/manifest.csv"
+    guessed = (manifest["modality"] == "CT?").sum()
+    if guessed:
+        saw.append(("note", f"CT? is a guess: {guessed} go below {NOT_IN_MR}, as Hounsfield units do and MR does not"))
+    if manifest["modality"].isin(["CT", "CT?"]).any():
+        # Not otsu: its threshold lies between air and tissue and would cut the lungs out.
+        settings += "\npreprocessing:\n  foreground: all  # CT: fat and lung are below 0, and count"
+        saw.append(("note", "CT has tissue below 0, so all voxels count as foreground, those of other scans too"))
     if refused:
         saw.append(("refused", f"{refused} that cannot be read; {private / 'refusals.csv'} says why"))
     places = [Path(path.partition("#")[0]).relative_to(source.resolve()) for path in manifest["path"]]
@@ -133,11 +154,13 @@ def _scans(source: Path, to: Path, name: str) -> Draft:
         readers=[{"format": "volume", "member": pattern} for pattern in sorted({_pattern(place) for place in places})],
         unit="subject",
         recipe="scan_pretrain",
-        settings=f"manifest: private/{name}/manifest.csv",
+        settings=settings,
     )
 
 
 def _pattern(inside: Path) -> str:
     """`a/b/scan.nii.gz` as `*/*/*.nii.gz`: which files are scans, without anybody's name."""
-    ending = re.search(r"\.\w+(\.gz)?$", inside.name)
-    return "/".join(["*"] * (len(inside.parts) - 1) + [f"*{ending.group() if ending else ''}"])
+    from toolkit.scans.volumes import VOLUME_SUFFIXES
+
+    length = next((len(suffix) for suffix in VOLUME_SUFFIXES if inside.name.lower().endswith(suffix)), 0)
+    return "/".join(["*"] * (len(inside.parts) - 1) + ["*" + inside.name[len(inside.name) - length :]])

@@ -48,10 +48,15 @@ def friendly_errors() -> Iterator[None]:
         _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
         _fail("interrupted; what is done is kept, the same command continues from there", 130)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except (PermissionError, FileExistsError, NotADirectoryError) as error:
+        _fail(f"{error.filename}: {error.strerror}; give another folder, or mend this one", 1)
+    except Exception as error:
+        # Libraries in Rust (safetensors, tokenizers) have errors of their own, with the system's words but no number.
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in str(error)
+        if not full:
             raise
-        where = f" while writing {error.filename}" if error.filename else ""
+        file = getattr(error, "filename", None)
+        where = f" while writing {file}" if file else ""
         _fail(f"the disk is full{where}; free some space and run the same command again: it continues", 1)
 
 

@@ -1,9 +1,13 @@
 """Scan and text encoders behind one contract; the preprocessing or the tokenizer travels with the weights."""
 
+import shutil
+from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toolkit.errors import CheckpointError
+from toolkit.splits import record_seen
+from toolkit.training.run_folder import replace_folder
 
 if TYPE_CHECKING:
     from toolkit.encoders.scan import ScanEncoder
@@ -34,3 +38,19 @@ def load_encoder(folder: str | Path) -> "ScanEncoder | TextEncoder":
 
         return ScanEncoder.from_pretrained(folder)
     raise CheckpointError(f"{folder}: no encoder here; name the folder `encoder` inside a run folder")
+
+
+def save_encoder(encoder: "ScanEncoder | TextEncoder", folder: Path, seen: Iterable[Hashable]) -> None:
+    """Writes an encoder and what its pretraining saw; a kill leaves the folder as it was, or complete.
+
+    Args:
+        encoder: What to save.
+        folder: Where `load_encoder` will find it.
+        seen: Subjects or groups of the pretraining data.
+    """
+    partial = folder.with_name(f".{folder.name}.partial")
+    if partial.exists():
+        shutil.rmtree(partial)
+    encoder.save_pretrained(partial)
+    record_seen(partial, seen)
+    replace_folder(partial, folder)

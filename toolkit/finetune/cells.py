@@ -36,9 +36,12 @@ class Cell:
     digest: str
 
     def path(self, folder: Path) -> Path:
-        """Where the prediction is kept: the name holds the digest, so a stale one is never found."""
+        """Where the prediction is kept: the name holds the digest, so a stale one is never found.
+
+        The task is in the digest alone: with its site a name could be longer than file systems allow.
+        """
         labels = f"-{self.budget}-labels-draw-{self.draw}-seed-{self.seed}" if self.budget is not None else ""
-        return folder / f"{self.task}-{self.method}{labels}-{self.digest}.npy".replace("/", "_")
+        return folder / f"{self.method}{labels}-{self.digest}.npy".replace("/", "_")
 
     def save(self, folder: Path, probabilities: np.ndarray) -> None:
         """Keeps the prediction, (M, K) float32, all of it or nothing."""

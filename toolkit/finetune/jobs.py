@@ -1,5 +1,8 @@
 """What a worker does. Little is imported here, so that a worker for probes starts without torch."""
 
+import multiprocessing
+import os
+import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -10,6 +13,18 @@ if TYPE_CHECKING:
     from toolkit.finetune.methods import Classifier, TrainedMethod
     from toolkit.finetune.probe import Features
     from toolkit.finetune.task import Inputs
+
+
+def end_with_parent() -> None:
+    """Ends this worker when the process that started it is killed; it would wait for work for ever otherwise."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def majority_cell(pool_labels: np.ndarray, num_tests: int, num_classes: int) -> list[np.ndarray]:

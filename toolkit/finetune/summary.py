@@ -3,8 +3,15 @@ saved.
 
 The *best baseline* is chosen anew at each budget, by its mean on the test set itself. That favours the
 baselines: the largest of several noisy means is too high on average, so the difference and the labels saved
-are stated too low rather than too high. A baseline that ran with fewer draws (scratch) takes part by the mean
-of those it has, and is then compared on the draws that both have.
+are stated too low rather than too high. In the paired difference a baseline that ran with fewer draws (scratch)
+takes part by the mean of those it has, and is then compared on the draws that both have.
+
+The curve that labels saved are read from is made only of baselines that have all of the pretrained method's
+draws: otherwise scratch, the best at one budget, would leave its three draws for every budget. So scratch is on
+the curve of ssl-finetune and not on that of ssl-probe.
+
+Labels saved are *shown* where two intervals agree: the paired difference lies above zero, and the labels that
+the baselines need lie above the budget. Elsewhere `labels_saved` says `not shown`, and reports claim nothing.
 """
 
 from collections.abc import Mapping
@@ -44,8 +51,8 @@ def summarise(results: pd.DataFrame, correct: Correct) -> pd.DataFrame:
         `num_draws, mean, std, low, high`: over draws, t interval. `subjects_low, subjects_high`: bootstrap
         over test subjects, empty where there are too few. For pretrained methods also `baseline` (the best
         one), `difference` with its two intervals and `p_value`, and `labels_equal`: the labels a class that
-        the baseline needs, `inf` where more than were tried, empty where pretraining is not ahead;
-        `labels_saved` says it in words.
+        the baselines need, `inf` where more than were tried, empty where pretraining is not ahead or no
+        baseline has its draws; `labels_saved` says it in words.
     """
     rows = []
     for names, part in results.groupby([*TASK, "metric"], sort=False):
@@ -121,14 +128,22 @@ def _comparison(
 ) -> dict[str, float | str]:
     ours = scores[method, pretraining, budget]
     difference = paired_difference(*_paired(ours, scores[*best[budget], budget]))
-    curve = pd.DataFrame({b: scores[*best[b], b] for b in sorted(best)}).join(ours.rename("ours")).dropna()
-    budgets = [b for b in curve.columns if b != "ours"]
-    saved = labels_saved(budgets, curve[budgets].to_numpy(), budget, curve["ours"].to_numpy())
-    return {
+    row: dict[str, float | str] = {
         "baseline": best[budget][0], "difference": difference.estimate, "difference_low": difference.low,
         "difference_high": difference.high, "p_value": difference.p_value,
-        "labels_equal": saved.equal_budget.estimate, "labels_equal_low": saved.equal_budget.low,
-        "labels_equal_high": saved.equal_budget.high, "labels_saved": str(saved),
+    }  # fmt: skip
+    whole = _best_baselines({key: values for key, values in scores.items() if ours.index.isin(values.index).all()})
+    if budget not in whole:
+        return row
+    budgets = sorted(whole)
+    curve = np.stack([scores[*whole[b], b][ours.index] for b in budgets], axis=1)
+    saved = labels_saved(budgets, curve, budget, ours.to_numpy())
+    equal, words = saved.equal_budget, str(saved)
+    if saved.is_shown and not difference.low > 0:
+        words += ", not shown"
+    return row | {
+        "labels_equal": equal.estimate, "labels_equal_low": equal.low, "labels_equal_high": equal.high,
+        "labels_saved": words,
     }  # fmt: skip
 
 

@@ -131,7 +131,7 @@ def _draw_labels_saved(axes: Axes, panel: Panel) -> None:
     """From the probe at the middle budget straight across to the best baseline at the same score."""
     probe = panel.method("ssl-probe")
     row = probe.at(panel.middle_budget) if probe and panel.middle_budget else None
-    if row is None or not row.difference_low > 0 or math.isnan(row.labels_equal):
+    if row is None or not row.saves_labels(panel.middle_budget):
         return
     end = min(row.labels_equal, panel.budgets[-1])
     beyond = math.isinf(row.labels_equal)

@@ -16,8 +16,8 @@ class Claim:
     """One task's result at its middle budget.
 
     Attributes:
-        verdict: `saved` if the interval of the paired difference with the best baseline lies above zero,
-            `behind` if below, `unclear` if it holds zero or there is none.
+        verdict: `saved` if labels saved are shown (`Point.saves_labels`), `behind` if the interval of the paired
+            difference with the best baseline lies below zero, else `unclear`.
         work_of: The same in few words where labels were saved, such as "5 labels a class do the work of 13".
     """
 
@@ -43,12 +43,15 @@ def claim(panel: Panel) -> Claim:
     outcome = verdict(row.difference_low, row.difference_high)
     rival = f"the best baseline, {baseline.label},"
     difference = score(row.difference, row.difference_low, row.difference_high, sign=True)
-    if outcome == "saved":
-        needs = _needs(row, rival, other, panel.budgets[-1])
+    if row.saves_labels(budget):
+        needs = _needs(row, budget, rival, other, panel.budgets[-1])
         beyond = f"more than {panel.budgets[-1]}"
         equal = beyond if math.isinf(row.labels_equal) else count(row.labels_equal)
-        work_of = "" if math.isnan(row.labels_equal) else f"{labels(budget)} a class do the work of {equal}"
-        return Claim(panel.title, outcome, f"{start}; {needs}.", work_of)
+        work_of = f"{labels(budget)} a class do the work of {equal}"
+        return Claim(panel.title, "saved", f"{start}; {needs}.", work_of)
+    if outcome == "saved":
+        ahead = f"{start}, ahead of {rival.rstrip(',')} (paired difference {difference})"
+        return Claim(panel.title, "unclear", f"{ahead}. Labels saved: not shown.")
     if outcome == "behind":
         reached = score(other.mean, other.low, other.high)
         return Claim(panel.title, outcome, f"{start}; {rival} is ahead with {reached}. Labels saved: none.")
@@ -68,11 +71,7 @@ def headline(claims: Sequence[Claim]) -> str:
     if not saved:
         return "In this run, pretraining saved no labels"
     if len(claims) == 1:
-        return (
-            f"With this pretraining, {claims[0].work_of}"
-            if claims[0].work_of
-            else "In this run, pretraining saved labels"
-        )
+        return f"With this pretraining, {claims[0].work_of}"
     if len(saved) == len(claims):
         return f"Pretraining saved labels on all {len(claims)} tasks"
     return f"Pretraining saved labels on {len(saved)} of {len(claims)} tasks"
@@ -83,14 +82,15 @@ def labels(number: float) -> str:
     return f"{count(number)} label" + ("" if number == 1 else "s")
 
 
-def labels_equal(point: Point, largest: int) -> str:
-    """The baseline's budget that equals the point's score, with its interval; `none` where nothing is saved.
+def labels_equal(point: Point, budget: int, largest: int) -> str:
+    """The baselines' budget that equals the point's score, with its interval; `none` where no saving is shown.
 
     Args:
         point: Of a pretrained method.
+        budget: Its labels a class.
         largest: The largest budget that ran; what lies beyond it is written `> largest`.
     """
-    if verdict(point.difference_low, point.difference_high) != "saved" or math.isnan(point.labels_equal):
+    if not point.saves_labels(budget):
         return "none"
     text, low, high = (
         f"> {count(largest)}" if math.isinf(value) else count(value)
@@ -104,10 +104,8 @@ def verdict(low: float, high: float) -> Verdict:
     return "saved" if low > 0 else "behind" if high < 0 else "unclear"
 
 
-def _needs(row: Point, rival: str, reached: Point, largest: int) -> str:
+def _needs(row: Point, budget: int, rival: str, reached: Point, largest: int) -> str:
     has = f"{rival} has {score(reached.mean, reached.low, reached.high)}"
-    if math.isnan(row.labels_equal):
-        return has
     if math.isinf(row.labels_equal):
-        return f"{has} and does not get there with the {labels(largest)} a class that were tried"
-    return f"{has} and needs {labels_equal(row, largest)} labels to get there"
+        return f"{has}; the best at each budget does not get there with the {labels(largest)} a class that were tried"
+    return f"{has}; the best at each budget needs {labels_equal(row, budget, largest)} labels to get there"

@@ -31,6 +31,10 @@ class Point:
     labels_equal_low: float
     labels_equal_high: float
 
+    def saves_labels(self, budget: int) -> bool:
+        """Whether labels saved are shown at `budget`, by the rule that `summary.csv` follows."""
+        return self.difference_low > 0 and self.labels_equal_low > budget and not math.isnan(self.labels_equal)
+
 
 COLUMNS = [field.name for field in fields(Point)]
 

@@ -117,7 +117,10 @@ def read_timings(folders: Sequence[Path]) -> dict[str, float]:
     durations: dict[str, float] = {}
     for folder in folders:
         for line in (folder / "timings.jsonl").read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:  # written when the disk was full or the run was killed
+                continue
             if "step" not in row:
                 durations[row["stage"]] = max(durations.get(row["stage"], 0.0), row["seconds"])
     return durations

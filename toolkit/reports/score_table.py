@@ -175,6 +175,9 @@ def _saved(panel: Panel, series: Series, budget: int) -> tuple[str, str] | None:
     row = series.at(budget)
     if row is None or not math.isfinite(row.difference):
         return None
-    equal = labels_equal(row, panel.budgets[-1])
-    named = equal != "none" and row.baseline
+    equal = labels_equal(row, budget, panel.budgets[-1])
+    baseline = panel.method(row.baseline)
+    other = baseline.at(budget) if baseline else None
+    # One that ran with fewer draws is not what the number was read from.
+    named = equal != "none" and other is not None and other.num_draws >= row.num_draws
     return equal, panel.label_of(row.baseline) if named else ""

@@ -98,7 +98,8 @@ def read_registered(cards: Sequence[tuple[DataCard, Path]], spec: Preprocessing)
         spec: Spacing and percentiles.
 
     Raises:
-        CardError: No or several atlases, no test subject, or the members lie in several spaces.
+        CardError: No or several atlases, no test subject, a scan without a subject, no scan that `labels_for`
+            names, or the members lie in several spaces.
     """
     members = [
         (card, folder, reader) for card, folder in cards for reader in card.reader if isinstance(reader, VolumeReader)
@@ -113,8 +114,16 @@ def read_registered(cards: Sequence[tuple[DataCard, Path]], spec: Preprocessing)
     card, folder, atlas_reader = atlases[0]
     test_subjects = {subject for other, _ in cards for subject in other.split.test_subjects}
     images = [(folder / reader.member, reader) for _, folder, reader in members if reader.role == "image"]
+    for _, reader in images:
+        if not reader.subject:  # a file's name may be a person's
+            raise CardError(f"{names}: reader {reader.member}: no subject; give it a pseudonym")
     if not test_subjects & {reader.subject for _, reader in images}:
         raise CardError(f"{names}: no scan of a test subject; name one in split.test_subjects")
+    if not {reader.subject for _, reader in images} & set(atlas_reader.labels_for) - test_subjects:
+        raise CardError(
+            f"{names}: reader {atlas_reader.member}: labels_for names no scan to label; name a subject that is not in "
+            "split.test_subjects"
+        )
     volumes = [read_volume(path) for path, _ in images]
     grid = common_grid(volumes, spec.spacing_mm)
     atlas_path = folder / atlas_reader.member
@@ -124,7 +133,7 @@ def read_registered(cards: Sequence[tuple[DataCard, Path]], spec: Preprocessing)
     mask_files = [path for path, _ in averages] or [atlas_path]
     scans = tuple(
         RegisteredScan(
-            reader.subject or path.name,
+            str(reader.subject),
             preprocess(volume, spec, like=grid, mask=mask),
             _role(reader, atlas_reader, test_subjects),
             content_hash([path, *mask_files, *(other for other, _ in images)]),

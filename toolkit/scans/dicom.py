@@ -34,12 +34,13 @@ def find_series(folder: Path) -> dict[str, list[SliceHeader]]:
             continue
         try:
             dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_HEADER_TAGS)
+            uid = str(dataset.SeriesInstanceUID) if "Rows" in dataset and "SeriesInstanceUID" in dataset else ""
         except InvalidDicomError:
             continue
-        except (OSError, EOFError, ValueError) as error:
+        except Exception as error:  # over damaged bytes pydicom raises whatever happens, struct.error for one
             raise DataError(f"{path}: damaged DICOM file ({' '.join(str(error).split())}); copy it again") from error
-        if "Rows" in dataset and "SeriesInstanceUID" in dataset:
-            series[str(dataset.SeriesInstanceUID)].append(SliceHeader(path, dataset))
+        if uid:
+            series[uid].append(SliceHeader(path, dataset))
     return dict(series)
 
 

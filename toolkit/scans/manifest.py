@@ -19,6 +19,8 @@ COLUMNS = [
     "path", "subject", "study", "session", "sequence", "site", "scanner", "modality", "spacing_mm", "shape",
     "label", "content_hash",
 ]  # fmt: skip
+NOT_IN_MR = -200  # no MR or PET image goes so low; in CT air is -1000
+_KEY_BYTES = 32
 _BIDS = re.compile(r"(?:^|[_/])(sub|ses)-([A-Za-z0-9]+)")
 
 
@@ -42,7 +44,8 @@ def build_manifest(folder: str | Path, out_dir: str | Path) -> pd.DataFrame:
 
     Writes into `out_dir`, readable by the owner only: `manifest.csv`; `refusals.csv`, scans that cannot be
     read, and why; `crosswalk.csv`, which person is which pseudonym; `key`, with which pseudonyms are made.
-    The same key gives the same pseudonyms again; without it nobody can recompute them.
+    The same key gives the same pseudonyms again; without it nobody can recompute them. A `.gitignore` keeps all
+    of it out of commits.
 
     Args:
         folder: Where to look, at any depth: NIfTI, NRRD, DICOM. A person is DICOM's PatientID, BIDS' `sub-`,
@@ -51,18 +54,20 @@ def build_manifest(folder: str | Path, out_dir: str | Path) -> pd.DataFrame:
 
     Returns:
         The manifest, one row a readable scan, sorted by path. `label` is empty: fill it in where you know it.
+        `modality` is what DICOM says; `CT?` is a guess from intensities far below 0.
 
     Raises:
-        DataError: `folder` is missing or holds no readable scan.
+        DataError: `folder` is missing or holds no readable scan; `key` is damaged.
     """
     folder, out_dir = Path(folder), Path(out_dir)
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; give the one that holds the scans")
     out_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     out_dir.chmod(0o700)
+    (out_dir / ".gitignore").write_text("*\n", encoding="utf-8")
     key = _key(out_dir / "key")
     rows, refusals, people = [], [], {}
-    for found in track(list(_find(folder, out_dir)), "Reading scans"):
+    for found in track(list(_find(folder, out_dir, refusals)), "Reading scans"):
         try:
             volume = read_volume(found.path)
         except DataError as error:
@@ -77,6 +82,7 @@ def build_manifest(folder: str | Path, out_dir: str | Path) -> pd.DataFrame:
                 "study": pseudonym(found.study, key, "study") if found.study else "",
                 "spacing_mm": "x".join(f"{value:.4g}" for value in volume.spacing_mm),
                 "shape": "x".join(str(value) for value in volume.shape),
+                "modality": found.modality or ("CT?" if volume.array.min() < NOT_IN_MR else ""),
                 "label": "",
                 "content_hash": content_hash(found.files),
             }
@@ -98,6 +104,19 @@ def pseudonym(identity: str, key: bytes, prefix: str) -> str:
     return f"{prefix}-{hmac.new(key, identity.encode(), hashlib.sha256).hexdigest()[:12]}"
 
 
+def scan_files(path: str) -> list[Path]:
+    """The files of a manifest's `path`, in the order in which `content_hash` takes them.
+
+    Raises:
+        DataError: A DICOM file is damaged.
+    """
+    folder, _, series_uid = path.partition("#")
+    if not Path(folder).is_dir():
+        return [Path(path)]
+    series = find_series(Path(folder))
+    return [header.path for uid, headers in series.items() if uid == series_uid or not series_uid for header in headers]
+
+
 def content_hash(files: list[Path]) -> str:
     """SHA-256 over the bytes of the files in order, whatever they are called."""
     total = hashlib.sha256()
@@ -107,7 +126,8 @@ def content_hash(files: list[Path]) -> str:
     return total.hexdigest()
 
 
-def _find(folder: Path, out_dir: Path) -> Iterator[_Found]:
+def _find(folder: Path, out_dir: Path, refusals: list[dict[str, str]]) -> Iterator[_Found]:
+    """The scans below `folder`; what cannot even be looked at joins `refusals`."""
     for here in [folder, *sorted(path for path in folder.rglob("*") if path.is_dir())]:
         if here == out_dir or out_dir in here.parents:
             continue
@@ -117,7 +137,11 @@ def _find(folder: Path, out_dir: Path) -> Iterator[_Found]:
                 yield _found_file(path, folder)
         if all(is_volume_file(path) for path in files):
             continue
-        series = find_series(here)
+        try:
+            series = find_series(here)
+        except DataError as error:
+            refusals.append({"path": str(here), "reason": str(error)})
+            continue
         for uid, headers in series.items():
             yield _found_series(str(here) if len(series) == 1 else f"{here}#{uid}", headers, folder)
 
@@ -151,6 +175,13 @@ def _found_series(path: str, headers: list[SliceHeader], folder: Path) -> _Found
 
 def _key(path: Path) -> bytes:
     if not path.exists():
-        path.touch(mode=0o600)
-        path.write_bytes(secrets.token_bytes(32))
-    return path.read_bytes()
+        temporary = path.with_suffix(".partial")
+        temporary.touch(mode=0o600)
+        temporary.write_bytes(secrets.token_bytes(_KEY_BYTES))
+        temporary.replace(path)
+    key = path.read_bytes()
+    if len(key) < _KEY_BYTES:  # pseudonyms under a short key can be turned back into names
+        raise DataError(
+            f"{path}: {len(key)} bytes where a key has {_KEY_BYTES}; put its copy back, or delete it for new pseudonyms"
+        )
+    return key

@@ -78,7 +78,8 @@ class VolumeStore:
             temporary.write_text(json.dumps(header), encoding="utf-8")
             temporary.replace(self._json(key))
         except OSError as error:
-            reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
+            # NumPy's own error for a write that was cut short has no number.
+            reason = "the disk is full" if error.errno in (errno.ENOSPC, None) else error.strerror
             raise DiskError(
                 f"{self.folder}: cannot store a scan ({reason}); free some space or choose another folder"
             ) from error

@@ -131,7 +131,8 @@ def _volume(data: np.ndarray, affine: np.ndarray, path: Path) -> Volume:
     array = np.ascontiguousarray(array, dtype=np.float32)
     finite = np.isfinite(array)
     if not finite.all():
-        log.warning("%s: %.2g of the voxels are not finite; they count as 0", path, 1 - finite.mean())
+        # Paths carry names, and logs are shown around: the line does not say which scan.
+        log.warning("%.2g of a scan's voxels are not finite; they count as 0", 1 - finite.mean())
         array = np.where(finite, array, np.float32(0))
     return Volume(array, affine.astype(np.float64))
 

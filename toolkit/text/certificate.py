@@ -3,6 +3,7 @@ nothing."""
 
 import hashlib
 import json
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,20 +71,20 @@ def certify(tokenizer: "TextTokenizer", texts: Sequence[str]) -> dict[str, Any]:
 
     Returns:
         Numbers of texts compared, of texts whose ids differ and of strings that decoding does not give back,
-        an example of each, and versions.
+        where the first three are (never the texts, which may be private), and versions.
     """
     differing: list[str] = []
     lossy: list[str] = []
     compared = 0
     for start in range(0, len(texts), BATCH):
         batch = texts[start : start + BATCH]
-        differing += _differing(tokenizer, batch)
+        differing += [f"row {start + row} ({_script(batch[row])})" for row in _differing(tokenizer, batch)]
         compared += len(batch)
-    differing += _differing(tokenizer, ADVERSARIAL)
-    for text in ADVERSARIAL:
+    differing += [f"adversarial string {row}" for row in _differing(tokenizer, ADVERSARIAL)]
+    for row, text in enumerate(ADVERSARIAL):
         ids = tokenizer.fast(text)["input_ids"]
         if tokenizer.fast.decode(ids[1:-1]) != tokenizer.normalize(text):
-            lossy.append(text)
+            lossy.append(f"adversarial string {row}")
     return {
         "texts": compared,
         "adversarial": len(ADVERSARIAL),
@@ -120,8 +121,8 @@ def read_certificate(folder: Path) -> dict[str, Any]:
     if failed:
         raise CheckpointError(
             f"{path}: the fast tokenizer differs from SentencePiece on {failed} of "
-            f"{certificate['texts']} texts, such as {certificate['examples'][0]!r}; "
-            "report this text, and train on a corpus without it"
+            f"{certificate['texts']} texts, such as {certificate['examples'][0]}; "
+            "train on a corpus without it, and report which characters it has"
         )
     for name, digest in digests.items():
         if _sha256(folder / name) != digest:
@@ -129,10 +130,16 @@ def read_certificate(folder: Path) -> dict[str, Any]:
     return certificate
 
 
-def _differing(tokenizer: "TextTokenizer", texts: Sequence[str]) -> list[str]:
+def _differing(tokenizer: "TextTokenizer", texts: Sequence[str]) -> list[int]:
     expected = tokenizer.encode(texts)
     ours = tokenizer.fast(list(texts), add_special_tokens=False)["input_ids"]
-    return [text for text, one, other in zip(texts, expected, ours, strict=True) if one != other]
+    return [row for row, (one, other) in enumerate(zip(expected, ours, strict=True)) if one != other]
+
+
+def _script(text: str) -> str:
+    """The script of the first letter, as Unicode names it: `cyrillic`."""
+    letter = next((character for character in text if character.isalpha()), "")
+    return unicodedata.name(letter, "unknown").partition(" ")[0].lower() if letter else "no letter"
 
 
 def _sha256(path: Path) -> str:

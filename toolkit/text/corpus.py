@@ -1,5 +1,6 @@
 """A corpus: texts with language, source, label and group, without repeats and without contradictions."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
@@ -96,8 +97,8 @@ def build_corpus(rows: pd.DataFrame, *, origin: str, class_names: Sequence[str] 
     A repeat of a labelled text may lack the label: the labelled one is kept.
 
     Args:
-        rows: Columns as `COLUMNS`; an empty group stands for a group of its own.
-        origin: Where the rows come from, for the error and for the names of groups.
+        rows: Columns as `COLUMNS`; an empty group becomes a digest of the text, the same wherever the text is read.
+        origin: Where the rows come from, for the error.
         class_names: Names of the classes.
         near: Jaccard index from which texts are near-duplicates; 1 for exact repeats only.
 
@@ -136,8 +137,12 @@ def build_corpus(rows: pd.DataFrame, *, origin: str, class_names: Sequence[str] 
 
     rows = rows[kept].reset_index(drop=True)
     alone = rows["group"].fillna("") == ""
-    rows.loc[alone, "group"] = [f"{origin}:{row}" for row in np.flatnonzero(alone)]
+    rows.loc[alone, "group"] = [_digest(text) for text in rows["text"][alone]]
     return Corpus(rows, tuple(class_names), counts)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(canonical(text).encode()).hexdigest()[:16]
 
 
 def concatenate(corpora: Sequence[Corpus]) -> Corpus:

@@ -10,12 +10,16 @@ import numpy as np
 import pandas as pd
 
 from toolkit.cards import DataCard, Split, fetch
+from toolkit.cards.source import PathSource
 from toolkit.console import log, track
 from toolkit.errors import DataError
 from toolkit.near_duplicates import near_any
 from toolkit.splits import holdout
 from toolkit.text.corpus import Corpus, concatenate
 from toolkit.text.readers import read_corpus
+
+FORMAT = 2
+"""Of what the cache holds: raised whenever reading, deduplication or division change what they give."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,13 +51,14 @@ def divide_corpora(cards: Sequence[DataCard], seed: int, cache: Path) -> Divided
     Args:
         cards: Data cards of texts.
         seed: Of the division; the same cards and seed always give the same one.
-        cache: A folder that keeps the result, so that it is read once.
+        cache: A folder that keeps the result, so that it is read once; only its owner may look into it. Data of a
+            `path` source are read anew when a byte of them changes.
 
     Raises:
         DataError: A corpus is empty.
     """
-    key = hashlib.sha256(repr([(card.name, card.digest) for card in cards] + [seed]).encode()).hexdigest()[:16]
-    folder = cache / key
+    parts = [(card.name, card.digest, _own_data(card)) for card in cards]
+    folder = cache / hashlib.sha256(repr([FORMAT, parts, seed]).encode()).hexdigest()[:16]
     if not (folder / "counts.json").is_file():
         train, test = {}, {}
         for card in track(cards, "reading corpora"):
@@ -86,20 +91,29 @@ def hold_out(corpus: Corpus, split: Split, seed: int) -> tuple[Corpus, Corpus | 
     return corpus.take(train), corpus.take(test)
 
 
+def _own_data(card: DataCard) -> list[tuple[str, str]]:
+    """Name and digest of each file of a `path` source; the card itself has the digest of every other source."""
+    if not isinstance(card.source, PathSource):
+        return []
+    folder = fetch(card)
+    paths = sorted({path for reader in card.reader for path in folder.glob(reader.member) if path.is_file()})
+    return [(str(path.relative_to(folder)), hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths]
+
+
 def _without_tests(corpus: Corpus, name: str, test: dict[str, Corpus]) -> Corpus:
     """Takes out near-duplicates of other cards' tests in their language; a card's own were dropped on
     reading."""
-    kept = np.ones(len(corpus), dtype=bool)
+    texts, kept = corpus.texts, np.ones(len(corpus), dtype=bool)
     for other, held_out in test.items():
         for language in set(held_out.languages) & set(corpus.languages) if other != name else ():
             rows = np.flatnonzero(corpus.languages == language)
             tests = held_out.of_language(language).texts
-            kept[rows] &= ~near_any([corpus.texts[row] for row in rows], tests)
+            kept[rows] &= ~near_any([texts[row] for row in rows], tests)
     return corpus.take(kept)
 
 
 def _write(divided: DividedCorpora, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # the texts may be private
     facts = {}
     for part, corpora in (("train", divided.train), ("test", divided.test)):
         for name, corpus in corpora.items():

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import hmac
 import html
 import json
 import re
@@ -12,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from toolkit.cards.card import DataCard
+from toolkit.cards.pseudonyms import pseudonym_key
 from toolkit.cards.reader import (
     ColumnReader,
     GettextReader,
@@ -34,8 +36,10 @@ DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 def read_corpus(card: DataCard, folder: Path) -> Corpus:
     """Reads what a card describes.
 
-    Labels become class ids by the card's `label_map`; groups are hashed. Repeats and contradictions are
-    dropped; near repeats too, unless the texts have no labels (translation catalogues repeat on purpose).
+    Labels become class ids by the card's `label_map`. Groups become pseudonyms under this machine's key, whatever
+    the card is called; messages of a catalogue name nobody and keep a plain digest. An empty language is the card's
+    only one, else "und". Repeats and contradictions are dropped; near repeats too, unless the texts have no labels
+    (translation catalogues repeat on purpose).
 
     Args:
         card: The card.
@@ -52,15 +56,12 @@ def read_corpus(card: DataCard, folder: Path) -> Corpus:
         if isinstance(reader, GettextReader):
             frames += [_gettext(reader, Path(folder))]
         else:
-            frames += [_read_member(reader, path) for path in _members(card, reader, Path(folder))]
+            frames += [_with_pseudonyms(_read_member(reader, path)) for path in _members(card, reader, Path(folder))]
     rows = pd.concat(frames, ignore_index=True)
     rows["language"] = _languages(rows["language"], card)
     by_value = {value: card.label_of(value or None) for value in rows["label"].unique()}
     rows["label"] = rows["label"].map(by_value).astype(int)
     rows["source"] = rows["source"].where(rows["source"] != "", card.name)
-    rows["group"] = [
-        _hashed(source, group) if group else "" for source, group in zip(rows["source"], rows["group"], strict=True)
-    ]
     return build_corpus(rows, origin=card.name, class_names=card.class_names, near=0.8 if card.label_map else 1.0)
 
 
@@ -81,7 +82,8 @@ def read_table(
         text: Column of the texts.
         label: Column of the labels, if any; an empty cell is a text without label.
         language: Column of the languages, if any.
-        group: Column of what must not straddle a split, if any: a person, a document.
+        group: Column of what must not straddle a split, if any: a person, a document. The same pseudonyms are made
+            of it as `read_corpus` makes.
         source: Column of the domain or site, if any.
         default_language: Language where there is no column of it; "und" is ISO's code for undetermined.
 
@@ -106,6 +108,7 @@ def read_table(
         )
     else:
         raise DataError(f"{path}: {path.suffix or 'no suffix'} is not read; use .csv, .tsv, .jsonl or .parquet")
+    rows = _with_pseudonyms(rows)
     class_names = sorted(set(rows["label"]) - {""})
     ids = {name: index for index, name in enumerate(class_names)}
     rows["label"] = [ids.get(value, NO_LABEL) for value in rows["label"]]
@@ -171,7 +174,7 @@ def _gettext(reader: GettextReader, folder: Path) -> pd.DataFrame:
         if not paths:
             raise DataError(f"{folder}: has no {before}{part}{after}; check reader.languages of the card")
         for message in (message for path in paths for message in read_messages(path, reader.encoding)):
-            group = f"{reader.member}\0{message.key}"
+            group = hashlib.sha256(f"{reader.member}\0{message.key}".encode()).hexdigest()[:16]
             rows.append({"text": message.translation, "language": language, "group": group})
             if reader.originals and group not in seen:
                 seen.add(group)
@@ -244,8 +247,11 @@ def _sqlite(path: Path, table: str) -> pd.DataFrame:
 
 
 def _languages(values: pd.Series, card: DataCard) -> pd.Series:
-    if len(card.languages) == 1:
-        values = values.where(values != "", card.languages[0])
+    values = values.str.strip()
+    blank = values == ""
+    if blank.any() and len(card.languages) != 1 and "und" not in card.languages:
+        raise DataError(f"{card.path}: {blank.sum()} texts have no language; add und to language for them")
+    values = values.mask(blank, card.languages[0] if len(card.languages) == 1 else "und")
     for language in values.unique():
         if language not in card.languages:
             raise DataError(
@@ -267,5 +273,13 @@ def _must_exist(path: Path) -> None:
         raise DataError(f"{path}: no such file")
 
 
-def _hashed(source: str, group: str) -> str:
-    return hashlib.sha256(f"{source}\0{group}".encode()).hexdigest()[:16]
+def _with_pseudonyms(rows: pd.DataFrame) -> pd.DataFrame:
+    """Group 7 of one source that the data name is not group 7 of another."""
+    named = rows["group"] != ""
+    if not named.any():
+        return rows
+    key = pseudonym_key()
+    pairs = zip(rows["source"][named], rows["group"][named], strict=True)
+    digests = [hmac.digest(key, f"{source}\0{group}".encode(), "sha256").hex()[:16] for source, group in pairs]
+    rows.loc[named, "group"] = digests
+    return rows

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from toolkit.config import Section
 from toolkit.console import log, track
 from toolkit.errors import CheckpointError, TrainingError
-from toolkit.training.monitors import effective_rank, embedding_std
+from toolkit.training.monitors import effective_rank, embedding_std, uniformity
 from toolkit.training.optim import decay_groups, set_learning_rate, warmup_cosine
 from toolkit.training.run_folder import RunFolder
 from toolkit.training.step import Batches, BatchesByStep, Step
@@ -129,6 +129,7 @@ def _monitor(result: Step) -> dict[str, float]:
         embeddings_ND = result.embeddings.detach().float()
         values["embedding_std"] = embedding_std(embeddings_ND).item()
         values["effective_rank"] = effective_rank(embeddings_ND).item()
+        values["uniformity"] = uniformity(embeddings_ND).item()
     return values
 
 

@@ -2,7 +2,9 @@
 
 import os
 import platform
+import subprocess
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,17 +26,18 @@ PACKAGES = (
 )
 
 
-def provenance(cards: dict[str, str]) -> dict[str, Any]:
+def provenance(data: dict[str, str]) -> dict[str, Any]:
     """A record for `provenance.json`; it names no person, folder or host.
 
     Args:
-        cards: Digest of each data card that was used.
+        data: Digest of each data card or manifest that was used.
     """
     return {
         "fewlabel": __version__,
+        "commit": _commit(),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
-        "cards": cards,
+        "data": data,
         "hardware": {
             "machine": platform.machine(),
             "cpus": os.cpu_count(),
@@ -42,6 +45,15 @@ def provenance(cards: dict[str, str]) -> dict[str, Any]:
         },
         "num_threads": torch.get_num_threads(),
     }
+
+
+def _commit() -> str | None:
+    """The commit of a checkout that fewlabel runs from, with a mark if files differ from it."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
 
 
 def _version(package: str) -> str | None:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from toolkit.config import Section, read_yaml, to_yaml
+from toolkit.console import log
 from toolkit.errors import CheckpointError
 from toolkit.training.provenance import provenance
 
@@ -25,14 +26,15 @@ class RunFolder:
         path: The folder.
         config: The run's resolved configuration. A folder that holds another one is refused.
         ignore: Top-level keys of the configuration that may differ, such as the folder's own name.
-        cards: Digest of each data card that is used, for the provenance.
+        data: Digest of each data card or manifest that is used. A folder that was made with others is refused: its
+            checkpoint may have seen what is test data now.
 
     Raises:
-        CheckpointError: The folder was made with other values; the message names them.
+        CheckpointError: The folder was made with other values or data; the message names them.
     """
 
     def __init__(
-        self, path: Path, config: Section, ignore: Iterable[str] = ("output",), cards: dict[str, str] | None = None
+        self, path: Path, config: Section, ignore: Iterable[str] = ("output",), data: dict[str, str] | None = None
     ) -> None:
         self.path = path
         self.metrics_path = path / "metrics.jsonl"
@@ -44,14 +46,35 @@ class RunFolder:
         else:
             write_atomically(config_path, to_yaml(config).encode())
         provenance_path = path / "provenance.json"
-        if not provenance_path.exists():
-            write_atomically(provenance_path, json.dumps(provenance(cards or {}), indent=2).encode())
+        if provenance_path.exists():
+            self._refuse_other_data(data or {})
+        else:
+            record = provenance(data or {}) | {"seed": getattr(config, "seed", None)}
+            write_atomically(provenance_path, json.dumps(record, indent=2).encode())
 
     @property
     def provenance(self) -> dict[str, Any]:
         """What `provenance.json` says."""
         record: dict[str, Any] = json.loads((self.path / "provenance.json").read_text(encoding="utf-8"))
         return record
+
+    def _refuse_other_data(self, data: dict[str, str]) -> None:
+        known = self.provenance
+        changed = sorted(
+            name for name in known["data"].keys() | data.keys() if known["data"].get(name) != data.get(name)
+        )
+        if changed:
+            raise CheckpointError(
+                f"{self.path} was made with other data ({', '.join(changed)} changed); "
+                "give another output folder, or delete this one to start anew"
+            )
+        if known["num_threads"] != torch.get_num_threads():
+            log.warning(
+                "%s was begun with %d threads, now there are %d: metrics will differ in the last digits",
+                self.path,
+                known["num_threads"],
+                torch.get_num_threads(),
+            )
 
     def log_metrics(self, step: int, values: dict[str, float]) -> None:
         """Appends one row to metrics.jsonl."""

@@ -1,0 +1,47 @@
+"""The secret that turns people's numbers into pseudonyms.
+
+A plain digest of a patient number is no secret: there are few numbers, so that all of them can be tried. With a
+key that stays on the machine, whoever gets results or an encoder cannot try them.
+"""
+
+import os
+import secrets
+from pathlib import Path
+
+from filelock import FileLock
+
+from toolkit.cards.fetch import data_root, disk_errors
+from toolkit.errors import DataError
+
+KEY_FILE = ".key"
+KEY_BYTES = 32
+
+
+def pseudonym_key(root: str | Path | None = None) -> bytes:
+    """The secret of this data root; drawn on first use, and the same ever after.
+
+    Args:
+        root: See `data_root`.
+
+    Raises:
+        DataError: The file is no key.
+        DiskError: The folder cannot be written.
+    """
+    path = data_root(root) / KEY_FILE
+    with disk_errors(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_name(f"{KEY_FILE}.lock")):
+            if not path.exists():
+                _create(path)
+        key = path.read_bytes()
+    if len(key) != KEY_BYTES:
+        raise DataError(f"{path}: is not a key of {KEY_BYTES} bytes; restore it, or delete it for new pseudonyms")
+    return key
+
+
+def _create(path: Path) -> None:
+    partial = path.with_name(f"{KEY_FILE}.partial")
+    partial.unlink(missing_ok=True)  # of a process that was killed; the lock is ours
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(secrets.token_bytes(KEY_BYTES))
+    partial.replace(path)
