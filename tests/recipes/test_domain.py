@@ -1,6 +1,7 @@
 """The domain recipe on made-up data: what it leaves behind, and that killing it or running it again changes nothing."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -257,6 +258,7 @@ def test_a_killed_run_ends_as_if_nothing_had_been(
     killed = subprocess.run(
         [sys.executable, "-c", KILLED, moment, *arguments],
         cwd=working_folder,
+        env=os.environ | {"FEWLABEL_DATA": str(working_folder / "cache")},
         capture_output=True,
         text=True,
         timeout=400,
