@@ -126,3 +126,11 @@ def test_a_broken_certificate_is_refused(folder: Path) -> None:
     shutil.rmtree(folder)
     with pytest.raises(CheckpointError, match=r"has no tokenizer\.json"):
         load_tokenizer(folder)
+
+
+def test_a_long_run_of_an_unused_piece_is_spelt_alike(tmp_path: Path) -> None:
+    """Sixteen rare letters in a row score lower than any fixed distance below the minimum."""
+    texts = [f"{word} goes home early" for word in ("anna", "bert", "carl", "dora")] * 30 + ["j" * 16, "q" * 16] * 20
+    tokenizer = train_tokenizer([*texts, "j" * 200, "q" * 97], TokenizerConfig(vocab_size=400), tmp_path)
+    for text in ("j" * 150, "q" * 33, "anna " + "j" * 64):
+        assert tokenizer.fast.encode(text, add_special_tokens=False) == tokenizer.encode([text])[0]
