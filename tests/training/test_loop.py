@@ -54,6 +54,7 @@ class Config(Section):
 def train(
     path: Path, config: Config | None = None, batches: Lines | None = None, module: nn.Module | None = None
 ) -> nn.Module:
+    torch.set_num_threads(1)  # sums depend on it: a child process and this one must agree
     module, config = module or Regression(), config or Config()
     fit(module, batches or Lines(), config.training, RunFolder(path, config), seed=3, description="test")
     return module
