@@ -9,8 +9,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Threads that wait must sleep, not spin: beside one other busy process spinning made a training step four times
-# slower. It counts only before PyTorch is loaded, so it stands here.
+# Threads that wait must sleep, not spin: beside one other busy process spinning made a training step three to four
+# times slower. It counts only before PyTorch is loaded, so it stands here.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 _LAZY = {"load_encoder": "toolkit.encoders"}

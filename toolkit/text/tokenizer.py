@@ -9,7 +9,6 @@ refused.
 import io
 import json
 from collections.abc import Iterable, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -72,11 +71,6 @@ class TextTokenizer:
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text by SentencePiece, without start and end."""
         return self.pieces.encode([self.normalize(text) for text in texts])
-
-    @cached_property
-    def starts_word(self) -> list[bool]:
-        """For each id whether its piece opens a word."""
-        return [self.pieces.id_to_piece(index).startswith(WORD_START) for index in range(len(self))]
 
     def save(self, folder: Path) -> None:
         """Writes what `AutoTokenizer.from_pretrained(folder)` and `load_tokenizer(folder)` open."""
