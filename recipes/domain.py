@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from toolkit.assets import load_recipe
-from toolkit.cards import DataCard, load_card
+from toolkit.cards import DataCard, data_digest, load_card
 from toolkit.config import RunConfig, Section, main, to_yaml
 from toolkit.console import log
 from toolkit.finetune import join_tables
@@ -65,7 +65,7 @@ def run(config: Config, *, report: object = None) -> RunFolder:
     set_num_threads(config.num_threads)
     legs = {name: leg for name, leg in (("scans", config.scans), ("text", config.text)) if leg}
     cards = {name: load_card(name) for leg in legs.values() for name in leg.pretrain.cards}
-    folder = RunFolder(config.output, config, data={name: card.digest for name, card in cards.items()})
+    folder = RunFolder(config.output, config, data={name: data_digest(card) for name, card in cards.items()})
     pretrainings, pictures, maps = [], [], []
     for name, leg in legs.items():
         common = {"seed": config.seed, "num_threads": config.num_threads}

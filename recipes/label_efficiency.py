@@ -17,8 +17,9 @@ from pathlib import Path
 import pandas as pd
 
 from toolkit import load_encoder
-from toolkit.cards import fetch, load_card
+from toolkit.cards import data_digest, fetch, load_card
 from toolkit.config import RunConfig, Section, main
+from toolkit.encoders import encoder_digest
 from toolkit.encoders.scan import ScanEncoder
 from toolkit.encoders.text import TextEncoder
 from toolkit.errors import TrainingError
@@ -80,7 +81,8 @@ def run(config: Config, *, report: object = None) -> Result:
     num_threads = set_num_threads(config.num_threads)
     encoder = load_encoder(config.encoder)
     cards = [load_card(name) for name in config.cards]
-    folder = RunFolder(config.output, config, data={card.name: card.digest for card in cards})
+    data = {card.name: data_digest(card) for card in cards} | {"encoder": encoder_digest(config.encoder)}
+    folder = RunFolder(config.output, config, ignore=("output", "encoder"), data=data)
     registered = None
     if isinstance(encoder, ScanEncoder):
         registered = read_registered([(card, fetch(card)) for card in cards], encoder.preprocessing)

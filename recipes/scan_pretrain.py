@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from toolkit.cards import fetch, load_card, write_model_card
+from toolkit.cards import data_digest, fetch, load_card, write_model_card
 from toolkit.config import RunConfig, Section, main
 from toolkit.encoders import save_encoder
 from toolkit.encoders.scan import ScanEncoder, ScanEncoderConfig
@@ -62,7 +62,7 @@ def run(config: Config, *, report: object = None) -> Result:
     if bool(config.manifest) == bool(config.cards):
         raise ConfigError("give either manifest (your own scans) or cards (registered ones)")
     cards = [load_card(name) for name in config.cards]
-    data = {card.name: card.digest for card in cards}
+    data = {card.name: data_digest(card) for card in cards}
     if config.manifest and config.manifest.is_file():
         data["manifest"] = hashlib.sha256(config.manifest.read_bytes()).hexdigest()[:16]
     folder = RunFolder(config.output, config, data=data)

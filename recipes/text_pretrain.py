@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
-from toolkit.cards import load_card, write_model_card
+from toolkit.cards import data_digest, load_card, write_model_card
 from toolkit.config import RunConfig, Section, main
 from toolkit.console import log
 from toolkit.encoders import save_encoder
@@ -85,7 +85,7 @@ def run(config: Config, *, report: object = None) -> Result:
     started = time.monotonic()
     set_num_threads(config.num_threads)
     cards = [load_card(name) for name in config.cards]
-    folder = RunFolder(config.output, config, data={card.name: card.digest for card in cards})
+    folder = RunFolder(config.output, config, data={card.name: data_digest(card) for card in cards})
     corpora = divide_corpora(cards, config.seed, folder.path / "corpora")
     corpus = corpora.all_train.of_languages(config.languages)
 

@@ -1,12 +1,13 @@
 """Grouped holdouts, nested draws and the guard against leakage."""
 
 import hashlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from toolkit.errors import DataError
-from toolkit.splits import holdout, nested_draws, refuse_leakage, thin
+from toolkit.splits import holdout, nested_draws, record_seen, refuse_leakage, refuse_seen, thin
 
 
 def _grouped(seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -92,3 +93,15 @@ def test_leakage_is_refused_unless_allowed() -> None:
     with pytest.raises(DataError, match=r"2 test subject\(s\).*\(b, c\)"):
         refuse_leakage(["a", "b", "c"], ["c", "b"])
     refuse_leakage(["a"], ["a"], allow=True)
+
+
+def test_pseudonyms_of_another_key_are_refused_since_nothing_can_be_compared(tmp_path: Path) -> None:
+    mine, other = "0011aabb.", "ffee9988."
+    record_seen(tmp_path, ["page 7", mine + "0" * 16])
+    refuse_seen(tmp_path, ["page 8", mine + "1" * 16])
+    refuse_seen(tmp_path, ["page 8"])  # no pseudonym in the test: names compare as they are
+    with pytest.raises(DataError, match="another key"):
+        refuse_seen(tmp_path, [other + "1" * 16])
+    refuse_seen(tmp_path, [other + "1" * 16], allow=True)
+    record_seen(tmp_path, ["page 7"])
+    refuse_seen(tmp_path, [other + "1" * 16])  # pretraining saw no pseudonym at all

@@ -3,6 +3,7 @@ leakage."""
 
 import hashlib
 import json
+import re
 from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from toolkit.errors import DataError
 
 UNLABELLED = -1
 SEEN_FILE = "pretrained_on.json"
+_PSEUDONYM = re.compile(r"([0-9a-f]{8})\.[0-9a-f]{16}")  # the mark of its key, then the digest
 
 
 def holdout(
@@ -187,14 +189,17 @@ def record_seen(folder: Path, subjects: Iterable[Hashable]) -> None:
         folder: The encoder's folder.
         subjects: Subjects or groups of the pretraining data.
     """
-    (folder / SEEN_FILE).write_text(json.dumps(sorted(_digests(subjects))) + "\n", encoding="utf-8")
+    names = list(map(str, subjects))
+    record = {"subjects": sorted(_digests(names)), "keys": sorted(_key_marks(names))}
+    (folder / SEEN_FILE).write_text(json.dumps(record) + "\n", encoding="utf-8")
 
 
 def refuse_seen(folder: Path, test_subjects: Iterable[Hashable], *, allow: bool = False) -> None:
     """`refuse_leakage` of a saved encoder: against what `record_seen` wrote.
 
     Raises:
-        DataError: Pretraining saw a test subject, or nothing says what it saw, and `allow` is false.
+        DataError: Pretraining saw a test subject, or nothing says what it saw, or its pseudonyms were made with
+            another key, so that nobody can tell; and `allow` is false.
     """
     path = folder / SEEN_FILE
     if not path.is_file():
@@ -203,8 +208,18 @@ def refuse_seen(folder: Path, test_subjects: Iterable[Hashable], *, allow: bool 
                 f"{folder}: no {SEEN_FILE}, so nothing says that its pretraining left the test subjects out"
             )
         return
-    refuse_leakage(json.loads(path.read_text(encoding="utf-8")), _digests(test_subjects), allow=allow)
+    seen, names = json.loads(path.read_text(encoding="utf-8")), list(map(str, test_subjects))
+    if seen["keys"] and not _key_marks(names) <= set(seen["keys"]) and not allow:
+        raise DataError(
+            f"{path}: its pseudonyms were made with another key than those of the test, so nothing can tell whether "
+            "pretraining saw a test subject; bring the data root's `.key` of the pretraining, or pretrain anew"
+        )
+    refuse_leakage(seen["subjects"], _digests(names), allow=allow)
 
 
-def _digests(subjects: Iterable[Hashable]) -> set[str]:
-    return {hashlib.sha256(str(subject).encode()).hexdigest()[:12] for subject in subjects}
+def _digests(names: Iterable[str]) -> set[str]:
+    return {hashlib.sha256(name.encode()).hexdigest()[:12] for name in names}
+
+
+def _key_marks(names: Iterable[str]) -> set[str]:
+    return {match[1] for match in map(_PSEUDONYM.fullmatch, names) if match}

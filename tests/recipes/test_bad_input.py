@@ -124,6 +124,17 @@ def test_an_encoder_that_saw_test_subjects(leg: str, whole: Path, fewlabel: Comm
     assert not list(study.rglob("*.npy"))
 
 
+def test_own_texts_that_changed_since_the_run_began(whole: Path, working_folder: Path, fewlabel: Command) -> None:
+    """A checkpoint may have seen what is test data now."""
+    table = working_folder / "texts/reviews.csv"
+    before = table.read_text(encoding="utf-8")
+    table.write_text(before + "another,1,en,999\n", encoding="utf-8")
+    try:
+        assert_one_line(fewlabel("run", "domain", "--config", "tiny.yaml", f"output={whole}"), 1, "texts changed")
+    finally:
+        table.write_text(before, encoding="utf-8")
+
+
 def test_no_network(working_folder: Path, fewlabel: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     source = "{kind: pypi, package: nowhere, version: '1.0', file: nowhere-1.0.zip, sha256: '" + 64 * "0" + "'}"
     card = tmp_path / "remote.md"

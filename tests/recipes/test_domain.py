@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -122,6 +123,15 @@ def test_the_other_tables_fit_the_results(whole: Path) -> None:
     )
     scores = cells.set_index(keys)["value"]
     assert np.allclose(right.sort_index(), scores.sort_index(), atol=1e-6)
+
+
+def test_a_run_folder_may_be_moved(whole: Path, fewlabel: Command, tmp_path: Path) -> None:
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(whole, moved)
+    outcome = fewlabel("run", "domain", "--config", "tiny.yaml", f"output={moved}")
+    assert outcome.exit_code == 0, outcome.stderr
+    assert_same_results(moved, whole)
+    assert str(moved) not in (moved / "text/README.md").read_text(encoding="utf-8")
 
 
 def test_the_scan_encoder_opens_and_embeds(whole: Path) -> None:

@@ -75,7 +75,10 @@ def test_pseudonyms_are_of_the_machine_not_of_the_card(tmp_path: Path, monkeypat
     assert read_corpus(described.model_copy(update={"name": "renamed"}), tmp_path).groups.tolist() == groups
     assert read_table(tmp_path / "a.csv", group="patient").groups.tolist() == groups
     monkeypatch.setenv("FEWLABEL_DATA", str(tmp_path / "elsewhere"))
-    assert not set(read_corpus(described, tmp_path).groups) & set(groups)  # nobody without the key can try all numbers
+    others = read_corpus(described, tmp_path).groups.tolist()
+    marks = [{group.partition(".")[0] for group in some} for some in (groups, others)]
+    assert len(marks[0]) == len(marks[1]) == 1 and marks[0] != marks[1]
+    assert not set(others) & set(groups)  # nobody without the key can try all numbers
 
 
 def test_groups_of_two_sources_of_a_card_are_apart(tmp_path: Path) -> None:

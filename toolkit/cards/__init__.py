@@ -2,7 +2,7 @@
 
 from toolkit.cards.card import DataCard, list_cards, load_card
 from toolkit.cards.facts import Split
-from toolkit.cards.fetch import data_root, fetch, verify
+from toolkit.cards.fetch import data_digest, data_root, fetch, verify
 from toolkit.cards.model_card import write_model_card
 from toolkit.cards.reader import (
     GettextReader,
@@ -29,6 +29,7 @@ __all__ = [
     "SqliteReader",
     "TableReader",
     "VolumeReader",
+    "data_digest",
     "data_root",
     "fetch",
     "list_cards",

@@ -64,6 +64,23 @@ def fetch(card: DataCard, root: str | Path | None = None) -> Path:
     return folder
 
 
+def data_digest(card: DataCard) -> str:
+    """16 hex digits of what `card` gives: of the card, which pins every source's bytes, or of your own files' bytes.
+
+    Args:
+        card: From `load_card`.
+
+    Raises:
+        FetchError: The folder of a `path` source, or a member, is missing.
+    """
+    if not isinstance(card.source, PathSource):
+        return card.digest
+    folder = _own_folder(card)
+    paths = {path for reader in card.reader for path in folder.glob(reader.member) if path.is_file()}
+    named = sorted((path.relative_to(folder).as_posix(), _sha256(path)) for path in paths)
+    return hashlib.sha256(repr([card.digest, named]).encode()).hexdigest()[:16]
+
+
 def verify(card: DataCard, root: str | Path | None = None) -> list[str]:
     """What is wrong with the data of `card`: a line for each missing or changed member, or nothing."""
     if isinstance(card.source, PathSource):

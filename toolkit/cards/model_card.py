@@ -6,7 +6,7 @@ from pathlib import Path
 import jinja2
 
 from toolkit.cards.card import DataCard
-from toolkit.config import Section, to_yaml
+from toolkit.config import RunConfig, to_yaml
 
 _TEMPLATE = jinja2.Template(
     """---
@@ -59,7 +59,7 @@ It is a research artefact. It has no clinical validation and must not inform dec
 
 
 def write_model_card(
-    folder: Path, *, title: str, summary: str, library: str, usage: str, cards: Sequence[DataCard], config: Section
+    folder: Path, *, title: str, summary: str, library: str, usage: str, cards: Sequence[DataCard], config: RunConfig
 ) -> Path:
     """Writes `folder/README.md` with a front matter that the Hugging Face Hub reads.
 
@@ -80,7 +80,7 @@ def write_model_card(
         cards=cards,
         licenses=sorted({license for card in cards for license in card.license}),
         languages=sorted({language for card in cards for language in card.languages}),
-        config=to_yaml(config),
+        config=to_yaml(config.model_copy(update={"output": config.output.name})),  # its place is nobody's business
     )
     path = folder / "README.md"
     path.write_text(text, encoding="utf-8")

@@ -4,6 +4,7 @@ A plain digest of a patient number is no secret: there are few numbers, so that 
 key that stays on the machine, whoever gets results or an encoder cannot try them.
 """
 
+import hashlib
 import os
 import secrets
 from pathlib import Path
@@ -37,6 +38,11 @@ def pseudonym_key(root: str | Path | None = None) -> bytes:
     if len(key) != KEY_BYTES:
         raise DataError(f"{path}: is not a key of {KEY_BYTES} bytes; restore it, or delete it for new pseudonyms")
     return key
+
+
+def key_mark(key: bytes) -> str:
+    """8 hex digits that tell keys apart and give nothing of them away; every pseudonym begins with its key's."""
+    return hashlib.sha256(b"mark of a pseudonym key" + key).hexdigest()[:8]
 
 
 def _create(path: Path) -> None:

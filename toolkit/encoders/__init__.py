@@ -1,5 +1,6 @@
 """Scan and text encoders behind one contract; the preprocessing or the tokenizer travels with the weights."""
 
+import hashlib
 import shutil
 from collections.abc import Hashable, Iterable
 from pathlib import Path
@@ -38,6 +39,13 @@ def load_encoder(folder: str | Path) -> "ScanEncoder | TextEncoder":
 
         return ScanEncoder.from_pretrained(folder)
     raise CheckpointError(f"{folder}: no encoder here; name the folder `encoder` inside a run folder")
+
+
+def encoder_digest(folder: str | Path) -> str:
+    """16 hex digits of a saved encoder's files, wherever the folder lies."""
+    folder = Path(folder)
+    files = sorted((path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in folder.rglob("*") if path.is_file())
+    return hashlib.sha256(repr(files).encode()).hexdigest()[:16]
 
 
 def save_encoder(encoder: "ScanEncoder | TextEncoder", folder: Path, seen: Iterable[Hashable]) -> None:

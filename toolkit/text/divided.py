@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from toolkit.cards import DataCard, Split, fetch
-from toolkit.cards.source import PathSource
+from toolkit.cards import DataCard, Split, data_digest, fetch
 from toolkit.console import log, track
 from toolkit.errors import DataError
 from toolkit.near_duplicates import near_any
@@ -18,7 +17,7 @@ from toolkit.splits import holdout
 from toolkit.text.corpus import Corpus, concatenate
 from toolkit.text.readers import read_corpus
 
-FORMAT = 2
+FORMAT = 3
 """Of what the cache holds: raised whenever reading, deduplication or division change what they give."""
 
 
@@ -57,7 +56,7 @@ def divide_corpora(cards: Sequence[DataCard], seed: int, cache: Path) -> Divided
     Raises:
         DataError: A corpus is empty.
     """
-    parts = [(card.name, card.digest, _own_data(card)) for card in cards]
+    parts = [(card.name, data_digest(card)) for card in cards]
     folder = cache / hashlib.sha256(repr([FORMAT, parts, seed]).encode()).hexdigest()[:16]
     if not (folder / "counts.json").is_file():
         train, test = {}, {}
@@ -89,15 +88,6 @@ def hold_out(corpus: Corpus, split: Split, seed: int) -> tuple[Corpus, Corpus | 
     strata = list(corpus.frame[columns].itertuples(index=False, name=None)) if columns else None
     train, test = holdout(corpus.labels, corpus.groups, strata, share=split.test_share, seed=seed)
     return corpus.take(train), corpus.take(test)
-
-
-def _own_data(card: DataCard) -> list[tuple[str, str]]:
-    """Name and digest of each file of a `path` source; the card itself has the digest of every other source."""
-    if not isinstance(card.source, PathSource):
-        return []
-    folder = fetch(card)
-    paths = sorted({path for reader in card.reader for path in folder.glob(reader.member) if path.is_file()})
-    return [(str(path.relative_to(folder)), hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths]
 
 
 def _without_tests(corpus: Corpus, name: str, test: dict[str, Corpus]) -> Corpus:
