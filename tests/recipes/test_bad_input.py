@@ -77,14 +77,13 @@ def test_a_missing_configuration(whole: Path, fewlabel: Command) -> None:
 
 
 @pytest.mark.usefixtures("unchanged")
-def test_a_truncated_scan(whole: Path, working_folder: Path, fewlabel: Command) -> None:
-    """Of a run that had gone well: the file broke afterwards."""
+def test_a_truncated_scan(working_folder: Path, fewlabel: Command, tmp_path: Path) -> None:
     scan = working_folder / f"heads/{PATIENT}_2.nii.gz"
     good = scan.read_bytes()
     for size in (len(good) // 2, 100, 0):
         scan.write_bytes(good[:size])
         try:
-            outcome = fewlabel("run", "domain", "--config", "tiny.yaml", f"output={whole}")
+            outcome = fewlabel("run", "domain", "--config", "tiny.yaml", f"output={tmp_path / str(size)}")
         finally:
             scan.write_bytes(good)
         assert_one_line(outcome, 1, scan.name, "truncated or damaged")
@@ -120,7 +119,8 @@ def test_an_encoder_that_saw_test_subjects(leg: str, whole: Path, fewlabel: Comm
     record_seen(encoder, ["somebody", *subjects])
     assert_one_line(fewlabel(*arguments), 1, "test subject(s) are also in the pretraining data")
     (encoder / "pretrained_on.json").unlink()
-    assert_one_line(fewlabel(*arguments), 1, "no pretrained_on.json")
+    anew = (*arguments[:-1], f"output={tmp_path / 'another'}")
+    assert_one_line(fewlabel(*anew), 1, "no pretrained_on.json")
     assert not list(study.rglob("*.npy"))
 
 

@@ -6,9 +6,9 @@ baselines: the largest of several noisy means is too high on average, so the dif
 are stated too low rather than too high. In the paired difference a baseline that ran with fewer draws (scratch)
 takes part by the mean of those it has, and is then compared on the draws that both have.
 
-The curve that labels saved are read from is made only of baselines that have all of the pretrained method's
-draws: otherwise scratch, the best at one budget, would leave its three draws for every budget. So scratch is on
-the curve of ssl-finetune and not on that of ssl-probe.
+Labels saved are read from two curves: of the baselines that have all of the pretrained method's draws, and of all
+baselines on the draws that they share (scratch has few). The one that grants fewer labels counts. Where the best
+baseline was not run at larger budgets, as scratch in a short study, the words say so.
 
 Labels saved are *shown* where two intervals agree: the paired difference lies above zero, and the labels that
 the baselines need lie above the budget. Elsewhere `labels_saved` says `not shown`, and reports claim nothing.
@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from toolkit.finetune.methods import BASELINES
-from toolkit.statistics import labels_saved, paired_difference, subject_bootstrap, t_interval
+from toolkit.statistics import LabelsSaved, labels_saved, paired_difference, subject_bootstrap, t_interval
 
 TASK = ["leg", "task", "language", "site"]
 NOT_COMPARED = (*BASELINES, "majority", "position", "external")
@@ -133,18 +133,32 @@ def _comparison(
         "difference_high": difference.high, "p_value": difference.p_value,
     }  # fmt: skip
     whole = _best_baselines({key: values for key, values in scores.items() if ours.index.isin(values.index).all()})
-    if budget not in whole:
+    curves = [_labels_saved(scores, curve, budget, ours) for curve in (whole, best) if budget in curve]
+    if not curves:
         return row
-    budgets = sorted(whole)
-    curve = np.stack([scores[*whole[b], b][ours.index] for b in budgets], axis=1)
-    saved = labels_saved(budgets, curve, budget, ours.to_numpy())
+    saved = min(curves, key=lambda saved: np.nan_to_num(saved.equal_budget.estimate, nan=-1, posinf=np.inf))
     equal, words = saved.equal_budget, str(saved)
     if saved.is_shown and not difference.low > 0:
         words += ", not shown"
+    last = max(b for name, pretraining, b in scores if (name, pretraining) == best[budget] and b is not None)
+    if last < max(best) and not np.isnan(equal.estimate):
+        words += f"; {best[budget][0]} was not run beyond {last}"
     return row | {
         "labels_equal": equal.estimate, "labels_equal_low": equal.low, "labels_equal_high": equal.high,
         "labels_saved": words,
     }  # fmt: skip
+
+
+def _labels_saved(
+    scores: Scores, curve: Mapping[int, tuple[str, str]], budget: int, ours: pd.Series
+) -> LabelsSaved:
+    """Against `curve`, a baseline for each budget, on the draws that all of it shares with `ours`."""
+    budgets = sorted(curve)
+    draws = ours.index
+    for b in budgets:
+        draws = draws.intersection(scores[*curve[b], b].index)
+    theirs = np.stack([scores[*curve[b], b][draws] for b in budgets], axis=1)
+    return labels_saved(budgets, theirs, budget, ours[draws].to_numpy())
 
 
 def _paired(ours: pd.Series, theirs: pd.Series) -> tuple[np.ndarray, np.ndarray]:

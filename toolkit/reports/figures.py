@@ -15,7 +15,7 @@ from toolkit.reports.style import COLOURS, FONT_PT, drawing
 
 PANEL_SIZE_IN = (4.9, 3.2)
 LABEL_GAP_PT = FONT_PT + 2.2
-RIGHT_OF_LABELS = 0.71  # the plot's right edge as a share of the panel; the labels of the lines stand beyond it
+RIGHT_OF_LABELS = 0.695  # the plot's right edge as a share of the panel; the labels of the lines stand beyond it
 DASHES = {"raw": (0, ()), "pca": (0, (5, 1.6)), "kmeans": (0, (2.2, 1.4)), "random": (0, (5, 1.4, 1.2, 1.4))}
 LEFT_OF_AXIS = -0.13  # where titles begin, in axes widths: at the numbers of the vertical axis
 MAX_LABEL = 16  # characters that fit beside the plot; the tables have the full names
