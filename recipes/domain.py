@@ -68,9 +68,11 @@ def run(config: Config, *, report: object = None) -> RunFolder:
     folder = RunFolder(config.output, config, data={name: data_digest(card) for name, card in cards.items()})
     pretrainings, pictures, maps = [], [], []
     for name, leg in legs.items():
-        common = {"seed": config.seed, "num_threads": config.num_threads}
+        common = {field: getattr(config, field) for field in RunConfig.model_fields if field != "output"}
         recipe = scan_pretrain if name == "scans" else text_pretrain
         pretrained = recipe.run(recipe.Config(**dict(leg.pretrain), **common, output=config.output / name))
+        if config.plan:
+            continue
         studied = label_efficiency.run(
             label_efficiency.Config(
                 **dict(leg.study),
@@ -89,6 +91,8 @@ def run(config: Config, *, report: object = None) -> RunFolder:
         public = all(cards[card].personal_data.status in ("none", "public") for card in leg.pretrain.cards)
         maps.append(embedding_map(name, pretrained.encoder, studied.tasks, show_texts=name == "text" and public))
 
+    if config.plan:
+        return folder
     studies = [config.output / name / "study" for name in legs]
     join_tables(studies, config.output)
     folder.log_timing("both legs", time.monotonic() - started)

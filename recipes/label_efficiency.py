@@ -22,7 +22,7 @@ from toolkit.config import RunConfig, Section, main
 from toolkit.encoders import encoder_digest
 from toolkit.encoders.scan import ScanEncoder
 from toolkit.encoders.text import TextEncoder
-from toolkit.errors import TrainingError
+from toolkit.errors import ConfigError, TrainingError
 from toolkit.finetune import StudyConfig, Task, TrainedConfig, atlas_tasks, lineup, run_study, text_tasks
 from toolkit.finetune.jobs import end_with_parent
 from toolkit.reports import Report, write_report
@@ -78,11 +78,13 @@ class Result:
 def run(config: Config, *, report: object = None) -> Result:
     """Builds the tasks, runs what is missing of the study, writes the tables and the page."""
     started = time.monotonic()
+    if config.plan:
+        raise ConfigError("plan: a study trains many small networks, and is not planned; plan the pretraining")
     num_threads = set_num_threads(config.num_threads)
     encoder = load_encoder(config.encoder)
     cards = [load_card(name) for name in config.cards]
     data = {card.name: data_digest(card) for card in cards} | {"encoder": encoder_digest(config.encoder)}
-    folder = RunFolder(config.output, config, ignore=("output", "encoder"), data=data)
+    folder = RunFolder(config.output, config, ignore=("encoder",), data=data)
     registered = None
     if isinstance(encoder, ScanEncoder):
         registered = read_registered([(card, fetch(card)) for card in cards], encoder.preprocessing)

@@ -17,10 +17,11 @@ from toolkit.config import RunConfig, Section, main
 from toolkit.encoders import save_encoder
 from toolkit.encoders.scan import ScanEncoder, ScanEncoderConfig
 from toolkit.errors import ConfigError
+from toolkit.finetune import OnlineProbe, atlas_tasks
 from toolkit.objectives import build_objective, config_union
 from toolkit.objectives.simclr import SimCLRConfig
-from toolkit.scans import PatchBatches, Preprocessing, ViewConfig, read_registered, store_manifest
-from toolkit.training import RunFolder, TrainingConfig, fit, set_num_threads
+from toolkit.scans import AtlasTaskConfig, PatchBatches, Preprocessing, ViewConfig, read_registered, store_manifest
+from toolkit.training import RunFolder, TrainingConfig, fit, is_main_process, main_process_first, set_num_threads
 
 
 class Pretraining(Section):
@@ -66,21 +67,30 @@ def run(config: Config, *, report: object = None) -> Result:
     if config.manifest and config.manifest.is_file():
         data["manifest"] = hashlib.sha256(config.manifest.read_bytes()).hexdigest()[:16]
     folder = RunFolder(config.output, config, data=data)
-    store = folder.path / "store"
-    if config.manifest:
-        volumes, subjects = store_manifest(
-            config.manifest, config.preprocessing, store, channels=config.encoder.in_channels
-        )
-    else:
-        registered = read_registered([(card, fetch(card)) for card in cards], config.preprocessing)
-        volumes = registered.store(store, config.preprocessing)
-        subjects = [scan.subject for scan in registered.of("pool", "pretraining")]
+    store, registered = folder.path / "store", None
+    with main_process_first():
+        if config.manifest:
+            volumes, subjects = store_manifest(
+                config.manifest, config.preprocessing, store, channels=config.encoder.in_channels
+            )
+        else:
+            registered = read_registered([(card, fetch(card)) for card in cards], config.preprocessing)
+            volumes = registered.store(store, config.preprocessing)
+            subjects = [scan.subject for scan in registered.of("pool", "pretraining")]
     training = config.training
     batches = PatchBatches(volumes, config.views, training.batch_size, config.seed, num_threads=num_threads)
     encoder = ScanEncoder(config.encoder, config.preprocessing).untrained(config.seed)
     objective = build_objective(config.objective, encoder, seed=config.seed)
-    fit(objective, batches, training, folder, config.seed, "scan pretraining")
+    evaluate = None
+    if training.evaluate_every:
+        if registered is None:
+            raise ConfigError("training.evaluate_every: a manifest has no labelled patches to look at; leave it empty")
+        evaluate = OnlineProbe(encoder, atlas_tasks(registered, AtlasTaskConfig()), seed=config.seed)
+    fit(objective, batches, training, folder, config.seed, "scan pretraining", evaluate=evaluate)
 
+    result = Result(encoder, {config.objective.name: folder.metrics_path}, batches)
+    if config.plan or not is_main_process():
+        return result
     save_encoder(encoder, folder.path / "encoder", subjects)
     write_model_card(
         folder.path,
@@ -93,7 +103,7 @@ def run(config: Config, *, report: object = None) -> Result:
         config=config,
     )
     folder.log_timing("scan pretraining", time.monotonic() - started)
-    return Result(encoder, {config.objective.name: folder.metrics_path}, batches)
+    return result
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from toolkit.console import log
 from toolkit.encoders import save_encoder
 from toolkit.encoders.text import PoolingConfig, TextEncoder, TextEncoderConfig
 from toolkit.errors import CheckpointError
+from toolkit.finetune import OnlineProbe, text_tasks
 from toolkit.objectives import build_objective, config_union
 from toolkit.objectives.mlm import MLMConfig
 from toolkit.text import (
@@ -34,7 +35,7 @@ from toolkit.text import (
     spectral_embeddings,
     train_tokenizer,
 )
-from toolkit.training import RunFolder, TrainingConfig, fit, set_num_threads
+from toolkit.training import RunFolder, TrainingConfig, fit, is_main_process, main_process_first, set_num_threads
 
 
 class Stage(Section):
@@ -86,14 +87,14 @@ def run(config: Config, *, report: object = None) -> Result:
     set_num_threads(config.num_threads)
     cards = [load_card(name) for name in config.cards]
     folder = RunFolder(config.output, config, data={card.name: data_digest(card) for card in cards})
-    corpora = divide_corpora(cards, config.seed, folder.path / "corpora")
-    corpus = corpora.all_train.of_languages(config.languages)
-
-    try:
-        tokenizer = load_tokenizer(folder.path / "tokenizer")
-    except CheckpointError:
-        log.info("training a tokenizer on %d texts and certifying it: a minute or two for 50,000", len(corpus))
-        tokenizer = train_tokenizer(corpus.texts, config.tokenizer, folder.path / "tokenizer")
+    with main_process_first():
+        corpora = divide_corpora(cards, config.seed, folder.path / "corpora")
+        corpus = corpora.all_train.of_languages(config.languages)
+        try:
+            tokenizer = load_tokenizer(folder.path / "tokenizer")
+        except CheckpointError:
+            log.info("training a tokenizer on %d texts and certifying it: a minute or two for 50,000", len(corpus))
+            tokenizer = train_tokenizer(corpus.texts, config.tokenizer, folder.path / "tokenizer")
     log.info("counting which pieces occur together in %d texts", len(corpus))
     ids = tokenizer.encode(corpus.texts)
     encoder = TextEncoder.from_scratch(
@@ -105,7 +106,9 @@ def run(config: Config, *, report: object = None) -> Result:
         seed=config.seed,
     )
     store = TokenStore.build(corpus.texts, corpus.languages, tokenizer, config.encoder.max_length)
-    metrics = {}
+    metrics, probe = {}, None
+    if any(stage.training.evaluate_every for stage in config.stages.values()):
+        probe = OnlineProbe(encoder, text_tasks(corpora, "online", seed=config.seed), seed=config.seed)
     for number, (name, stage) in enumerate(config.stages.items()):
         seed = int(np.random.SeedSequence([config.seed, number]).generate_state(1)[0])  # no stage repeats another's
         batches = MaskedBatches(
@@ -118,9 +121,13 @@ def run(config: Config, *, report: object = None) -> Result:
         )
         own = RunFolder(folder.path / "stages" / name, config) if metrics else folder
         metrics[name] = own.metrics_path
-        fit(build_objective(stage.objective, encoder, seed=seed), batches, stage.training, own, seed, name)
+        objective = build_objective(stage.objective, encoder, seed=seed)
+        fit(objective, batches, stage.training, own, seed, name, evaluate=probe)
         encoder.requires_grad_(True)  # a method may have frozen a part of it
 
+    result = Result(encoder, metrics)
+    if config.plan or not is_main_process():
+        return result
     save_encoder(encoder, folder.path / "encoder", corpus.groups)
     write_model_card(
         folder.path,
@@ -133,7 +140,7 @@ def run(config: Config, *, report: object = None) -> Result:
         config=config,
     )
     folder.log_timing("text pretraining", time.monotonic() - started)
-    return Result(encoder, metrics)
+    return result
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import TypeVar
 
 from rich.console import Console
@@ -32,14 +32,21 @@ def setup_logging(level: int = logging.INFO) -> None:
     log.propagate = False
 
 
-def track(items: Iterable[T], description: str, total: int | None = None, done: int = 0) -> Iterator[T]:
-    """Yields `items` and shows how far they are.
+def track(
+    items: Iterable[T],
+    description: str,
+    total: int | None = None,
+    done: int = 0,
+    status: Callable[[], str] = lambda: "",
+) -> Iterator[T]:
+    """Yields `items` and shows how far they are, how fast, and how long it will take.
 
     Args:
         items: What to go through.
         description: What is being done, shown before the bar.
         total: How many there are in all, `done` included; taken from `len(items)` where it has one.
         done: How many an earlier run finished already.
+        status: Gives a few words to show beside the bar, such as the last loss.
     """
     if total is None and isinstance(items, Sized):
         total = len(items) + done
@@ -50,16 +57,21 @@ def track(items: Iterable[T], description: str, total: int | None = None, done: 
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[status]}"),
         )
         with Progress(*columns, console=console, transient=True) as progress:
-            task = progress.add_task(description, total=total, completed=done)
+            task = progress.add_task(description, total=total, completed=done, status="")
             for item in items:
                 yield item
-                progress.advance(task)
+                progress.update(task, advance=1, status=status())
         return
     started = last = time.monotonic()
     for count, item in enumerate(items, start=1):
         yield item
         if time.monotonic() - last > PLAIN_LINE_EVERY_S:
             last = time.monotonic()
-            log.info("%s: %d/%s, %.0f s", description, count + done, total or "?", last - started)
+            seconds = last - started
+            parts = [f"{count + done}/{total or '?'}", f"{seconds:.0f} s"]
+            if total:
+                parts.append(f"{seconds / count * (total - done - count):.0f} s left")
+            log.info("%s: %s", description, ", ".join(filter(None, [*parts, status()])))

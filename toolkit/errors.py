@@ -39,3 +39,9 @@ class CheckpointError(FewlabelError):
 
 class DiskError(FewlabelError):
     """The disk is full or the folder cannot be written."""
+
+
+class Preempted(FewlabelError):
+    """A run that was asked to end, and has saved. The exit code says: try again (sysexits' EX_TEMPFAIL)."""
+
+    exit_code = 75

@@ -7,12 +7,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 from toolkit import load_encoder
 from toolkit.encoders.scan import ScanEncoder, ScanEncoderConfig
 from toolkit.errors import CheckpointError, DataError
 from toolkit.scans import Preprocessing
+from toolkit.training.sync_batch_norm import batch_dependent_layers
 
 
 @pytest.fixture
@@ -153,3 +155,96 @@ def test_bfloat16_gradients_are_the_same_each_time_and_near_float32(encoder: Sca
     first, exact = gradient(True), gradient(False)
     assert all(torch.equal(first, gradient(True)) for _ in range(3))
     assert torch.nn.functional.cosine_similarity(first, exact, dim=0) > 0.99
+
+
+@pytest.mark.parametrize("norm", ["group", "instance"])
+def test_other_norms_do_not_depend_on_the_batch_and_come_back(norm: str, patches: np.ndarray, tmp_path: Path) -> None:
+    built = ScanEncoder(ScanEncoderConfig(width=4, norm=norm, patch_size=32), Preprocessing()).untrained(0).train()
+    assert batch_dependent_layers(built) == []
+    assert len(batch_dependent_layers(ScanEncoder(ScanEncoderConfig(width=4), Preprocessing()))) == 12
+    x = torch.rand(4, 1, 32, 32, 32, generator=torch.Generator().manual_seed(0))
+    whole = built.pooled(built(x))
+    torch.testing.assert_close(built.pooled(built(x[1:2])), whole[1:2], atol=1e-5, rtol=1e-5)
+    assert whole.std(dim=0).min() > 1e-4  # every channel tells samples apart, also after the coarsest stage
+    built.save_pretrained(tmp_path)
+    loaded = ScanEncoder.from_pretrained(tmp_path)
+    assert loaded.config.norm == norm
+    torch.testing.assert_close(loaded.pooled(loaded(x)), whole)
+
+
+def test_group_norm_equals_its_formula(patches: np.ndarray) -> None:
+    built = ScanEncoder(ScanEncoderConfig(width=16, norm="group"), Preprocessing()).untrained(0)
+    x = built.network.conv1(torch.from_numpy(patches))
+    grouped = x.detach().double().numpy().reshape(5, 8, -1)
+    expected = (grouped - grouped.mean(2, keepdims=True)) / np.sqrt(grouped.var(2, keepdims=True) + 1e-5)
+    np.testing.assert_allclose(built.network.bn1(x).detach().numpy(), expected.reshape(x.shape), atol=1e-5)
+
+
+@pytest.mark.parametrize(("width", "groups"), [(16, {8}), (12, {2, 4, 8}), (3, {1, 2, 4}), (1, {1, 2, 4})])
+def test_groups_are_eight_or_fewer_and_never_of_one_channel_where_there_are_two(width: int, groups: set[int]) -> None:
+    built = ScanEncoder(ScanEncoderConfig(width=width, norm="group"), Preprocessing())
+    norms = [layer for layer in built.modules() if isinstance(layer, torch.nn.GroupNorm)]
+    assert {norm.num_groups for norm in norms} == groups and len(norms) == 12
+    assert all(norm.num_channels // norm.num_groups >= 2 or norm.num_channels == 1 for norm in norms)
+
+
+def test_instance_norm_of_a_single_voxel_is_refused() -> None:
+    with pytest.raises(ValidationError, match="patch_size from 25, or norm: group"):
+        ScanEncoderConfig(norm="instance")
+    built = ScanEncoder(ScanEncoderConfig(width=4, norm="instance", patch_size=25), Preprocessing()).eval()
+    assert min(built(torch.zeros(1, 1, 25, 25, 25))[3].shape[2:]) == 2
+    with pytest.raises(DataError, match="sides from 25"):
+        built.embed(np.zeros((1, 1, 24, 24, 24)))
+
+
+def test_an_encoder_saved_before_norms_could_be_chosen_loads(encoder: ScanEncoder, tmp_path: Path) -> None:
+    encoder.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["encoder"].pop("norm") == "batch"
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert ScanEncoder.from_pretrained(tmp_path).config == encoder.config
+
+
+@pytest.mark.parametrize("norm", ["batch", "group"])
+@pytest.mark.parametrize("bf16", [False, True])
+def test_checkpointing_changes_no_bit_of_gradients_or_statistics(norm: str, bf16: bool, patches: np.ndarray) -> None:
+    def trained(checkpointing: bool) -> tuple[dict[str, torch.Tensor], int]:
+        built = ScanEncoder(ScanEncoderConfig(width=4, norm=norm), Preprocessing()).untrained(0).train()
+        if checkpointing:
+            built.enable_gradient_checkpointing()
+        kept = 0
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            nonlocal kept
+            kept += tensor.numel()
+            return tensor
+
+        for _ in range(2):
+            with (
+                torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+                torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16),
+            ):
+                loss = built.pooled(built(torch.from_numpy(patches))).float().square().sum()
+            loss.backward()
+        gradients = {name: parameter.grad for name, parameter in built.named_parameters()}
+        return {**gradients, **{name: buffer.clone() for name, buffer in built.named_buffers()}}, kept
+
+    (plain, kept), (checkpointed, kept_less) = trained(False), trained(True)
+    assert plain.keys() == checkpointed.keys()
+    for name, tensor in plain.items():
+        assert torch.equal(tensor, checkpointed[name]), name
+    assert kept_less < kept / 2
+
+
+def test_compiled_checkpointing_changes_no_bit_either(patches: np.ndarray) -> None:
+    def trained(compiled: bool) -> dict[str, torch.Tensor]:
+        built = ScanEncoder(ScanEncoderConfig(width=4), Preprocessing()).untrained(0).train()
+        if compiled:
+            built.enable_gradient_checkpointing()
+            built.compile(backend="eager")  # traced, but without a C compiler
+        built.pooled(built(torch.from_numpy(patches))).square().sum().backward()
+        gradients = {name: parameter.grad for name, parameter in built.named_parameters()}
+        return gradients | dict(built.named_buffers())
+
+    plain, compiled = trained(False), trained(True)
+    assert all(torch.equal(tensor, compiled[name]) for name, tensor in plain.items())

@@ -128,3 +128,31 @@ def test_weights_of_another_size_are_refused(tokenizer: TextTokenizer, tmp_path:
     (tmp_path / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}), encoding="utf-8")
     with pytest.raises(CheckpointError, match="is not a text encoder that fits"):
         TextEncoder.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("architecture", ["bert", "xlm-roberta"])
+def test_checkpointing_changes_no_bit_of_gradients(
+    tokenizer: TextTokenizer, texts: list[str], architecture: str, recwarn: pytest.WarningsRecorder
+) -> None:
+    def gradients(checkpointing: bool) -> dict[str, torch.Tensor]:
+        encoder = encoder_of(tokenizer, architecture).train()
+        assert encoder.model.config.hidden_dropout_prob > 0
+        if checkpointing:
+            encoder.enable_gradient_checkpointing()
+            layer = encoder.model.encoder.layer[0].intermediate
+            layer.register_forward_hook(lambda *_: passes.append(1))
+        torch.manual_seed(5)
+        features = encoder(encoder.collate(texts))
+        assert len(features.hidden_states) == 3
+        encoder.pooled(features).square()[:, :8].sum().backward()
+        assert len(features.hidden_states) == 3
+        np.testing.assert_array_equal(encoder.embed(texts[:2]), encoder_of(tokenizer, architecture).embed(texts[:2]))
+        return {name: parameter.grad for name, parameter in encoder.named_parameters() if parameter.grad is not None}
+
+    passes: list[int] = []
+    plain, checkpointed = gradients(False), gradients(True)
+    assert len(passes) == 3  # forward, again in the backward pass, and in `embed`
+    assert plain.keys() == checkpointed.keys() and len(plain) > 10
+    for name, gradient in plain.items():
+        assert torch.equal(gradient, checkpointed[name]), name
+    assert not [warning for warning in recwarn if "checkpoint" in str(warning.message)]

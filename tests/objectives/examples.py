@@ -32,12 +32,13 @@ def example_encoder(modality: str) -> nn.Module:
     return TextEncoder.from_scratch(config, tokenizer(), seed=0)
 
 
-def example_batch(modality: str, size: int = 8) -> Any:
-    """A batch of `size` samples, the same each time."""
+def example_batch(modality: str, size: int = 8, shard: int = 0, num_shards: int = 1) -> Any:
+    """A part of a batch of `size` samples, the same each time."""
     if modality == "scans":
         generator = torch.Generator().manual_seed(2)
         view0 = torch.rand(size, 1, 24, 24, 24, generator=generator)
-        return {"view0": view0, "view1": view0 + 0.1 * torch.rand(view0.shape, generator=generator)}
+        view1 = view0 + 0.1 * torch.rand(view0.shape, generator=generator)
+        return {"view0": view0.chunk(num_shards)[shard], "view1": view1.chunk(num_shards)[shard]}
     store = TokenStore.build(TEXTS, ["en"] * len(TEXTS), tokenizer(), 32)
     batches = MaskedBatches(store, tokenizer(), MaskingConfig(share=0.3), batch_size=size, seed=0, temperature=1.0)
-    return batches.batch(0)
+    return batches.batch(0, shard, num_shards)

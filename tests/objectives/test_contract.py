@@ -17,8 +17,8 @@ def make(name: str) -> Any:
     return build_objective(cls.Config(), example_encoder(cls.modality))
 
 
-def step(objective: Any, batch: Any) -> Step:
-    torch.manual_seed(1)
+def step(objective: Any, batch: Any, seed: int = 1) -> Step:
+    torch.manual_seed(seed)  # of dropout, which the example encoders do not have
     return objective(batch)
 
 
@@ -44,6 +44,29 @@ def test_loss_is_finite_and_its_gradient_reaches_the_encoder(name: str) -> None:
 def test_same_seed_same_loss(name: str) -> None:
     losses = [step(make(name).train(), example_batch(OBJECTIVES.get(name).modality)).loss_sum for _ in range(2)]
     assert torch.equal(*losses)
+
+
+def test_all_that_is_random_comes_with_the_batch(name: str) -> None:
+    batch = example_batch(OBJECTIVES.get(name).modality)
+    assert torch.equal(*(step(make(name).train(), batch, seed).loss_sum for seed in range(2)))
+
+
+@pytest.mark.parametrize("num_shards", [2, 4])
+def test_parts_of_a_batch_agree_with_the_whole(name: str, num_shards: int) -> None:
+    objective = make(name).eval()  # batch norms then do not depend on the batch
+    whole = step(objective, example_batch(objective.modality))
+    shards = [example_batch(objective.modality, shard=shard, num_shards=num_shards) for shard in range(num_shards)]
+    if hasattr(objective, "embed"):
+        parts = zip(*(objective.embed(shard) for shard in shards), strict=True)
+        z = tuple(torch.cat(part) for part in parts)
+        assert objective.step(z).count == whole.count
+        loss_sum = objective.step(z).loss_sum
+        torch.testing.assert_close(objective.loss(z) * whole.count, loss_sum, rtol=1e-5, atol=1e-5)
+    else:
+        parts = [step(objective, shard) for shard in shards]
+        assert sum(int(part.count) for part in parts) == int(whole.count)
+        loss_sum = sum(part.loss_sum for part in parts)
+    torch.testing.assert_close(loss_sum, whole.loss_sum, rtol=1e-5, atol=1e-5)
 
 
 def test_state_round_trips(name: str) -> None:

@@ -19,11 +19,11 @@ def test_loss_and_gradients_equal_the_formula_in_float64() -> None:
     tensors = [torch.tensor(array, requires_grad=True) for array in (hidden, embeddings, bias)]
     loss = mlm_loss(*tensors, torch.tensor(targets))
     loss.backward()
-    assert loss.item() == pytest.approx(expected, rel=1e-5)
+    assert loss.item() == pytest.approx(expected, rel=1e-12)
     for tensor, gradient in zip(
         tensors, (residual @ embeddings, residual.T @ hidden, residual.sum(axis=0)), strict=True
     ):
-        np.testing.assert_allclose(tensor.grad, gradient, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(tensor.grad, gradient, rtol=1e-10, atol=1e-12)
 
 
 def test_no_masked_tokens_is_a_loss_of_zero() -> None:

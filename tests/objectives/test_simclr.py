@@ -12,6 +12,7 @@ import torch.multiprocessing as mp
 from torch import nn
 
 from toolkit.objectives.simclr import SimCLR, SimCLRConfig, nt_xent_loss
+from toolkit.training.sync_batch_norm import batch_dependent_layers
 
 
 def formula(z0: np.ndarray, z1: np.ndarray, temperature: float) -> float:
@@ -117,6 +118,17 @@ def test_the_step_holds_the_sum_over_all_views() -> None:
     assert step.embeddings.shape == (5, 4)
     step.loss_sum.backward()
     assert objective.encoder.linear.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(("norm", "independent"), [("batch", False), ("layer", True), ("none", True)])
+def test_one_sample_does_not_change_anothers_projection_unless_by_batch_norm(norm: str, independent: bool) -> None:
+    torch.manual_seed(0)
+    objective = SimCLR(SimCLRConfig(hidden_dim=8, projection_dim=4, head_norm=norm), Encoder()).double()
+    assert (batch_dependent_layers(objective) == []) == independent
+    batch = {f"view{view}": torch.randn(6, 1, 2, 2, 2).double() for view in range(2)}
+    whole = objective.embed(batch)
+    half = objective.embed({name: views[:3] for name, views in batch.items()})
+    assert all(torch.allclose(w[:3], h, atol=1e-12) == independent for w, h in zip(whole, half, strict=True))
 
 
 def _gathering(rank: int, port: str, folder: str, z0: torch.Tensor, z1: torch.Tensor) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from toolkit.errors import DataError
+from toolkit.errors import ConfigError, DataError
 from toolkit.scans import PatchBatches, StoredVolume, ViewConfig, Volume, VolumeStore
 
 CONFIG = ViewConfig(patch_size=8)
@@ -33,6 +33,33 @@ def test_any_step_can_be_asked_for_in_any_order(stored: list[StoredVolume]) -> N
     assert not torch.equal(
         steps[0]["view0"], PatchBatches(stored, CONFIG, 6, seed=4, samples_per_volume=10).batch(0)["view0"]
     )
+
+
+@pytest.mark.parametrize("num_shards", [1, 2, 3, 6])
+def test_parts_of_a_batch_are_the_batch_bit_for_bit(stored: list[StoredVolume], num_shards: int) -> None:
+    batches = PatchBatches(stored, CONFIG, 6, seed=3, samples_per_volume=10)
+    for step in (0, 3):  # step 3 reaches into the next epoch
+        whole, parts = batches.batch(step), [batches.batch(step, shard, num_shards) for shard in range(num_shards)]
+        assert all(len(part["view0"]) == 6 // num_shards for part in parts)
+        for view in ("view0", "view1"):
+            assert torch.equal(torch.cat([part[view] for part in parts]), whole[view])
+        ids = [number for shard in range(num_shards) for number in batches.sample_ids(step, shard, num_shards)]
+        assert ids == batches.samples(step)[1].tolist()
+    assert batches.samples_per_epoch == 20
+
+
+def test_a_part_renders_its_own_rows_only(stored: list[StoredVolume], monkeypatch: pytest.MonkeyPatch) -> None:
+    batches = PatchBatches(stored, CONFIG, 6, seed=3, samples_per_volume=10)
+    rendered: list[int] = []
+    render = batches._render
+    monkeypatch.setattr(batches, "_render", lambda *args: rendered.append(len(args[1])) or render(*args))
+    batches.batch(0, 1, 3)
+    assert sum(rendered) == 2 * 2  # two samples, two views
+
+
+def test_a_batch_that_does_not_part_evenly_is_refused(stored: list[StoredVolume]) -> None:
+    with pytest.raises(ConfigError, match=r"training\.batch_size: 6 .* 4 equal parts"):
+        PatchBatches(stored, CONFIG, 6, seed=3, samples_per_volume=10).batch(0, 0, 4)
 
 
 def test_an_epoch_takes_every_sample_once_and_the_next_in_another_order(stored: list[StoredVolume]) -> None:

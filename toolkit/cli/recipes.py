@@ -11,7 +11,7 @@ import typer
 
 from toolkit.assets import Asset, find_asset, list_assets, load_recipe
 from toolkit.cli.app import RUN, app, out
-from toolkit.config import Section, json_schema, load, read_yaml, to_yaml
+from toolkit.config import Section, flags, json_schema, load, read_yaml, to_yaml
 from toolkit.console import log
 from toolkit.errors import ConfigError, FewlabelError
 
@@ -21,6 +21,11 @@ def run(
     recipe: Annotated[str, typer.Argument(help="A recipe's name, or the path of one.")],
     overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="In place of the file's.")] = None,
     config: Annotated[str | None, typer.Option("--config", "-c", metavar="FILE", help="A YAML file or a name.")] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Time a few steps, say what the training takes, stop.")] = False,
+    profile: Annotated[int, typer.Option("--profile", metavar="N", help="Write a trace of N steps.")] = 0,
+    force: Annotated[
+        bool, typer.Option("--force", help="Go on with a run of other values or another version.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration only.")] = False,
 ) -> None:
     """Run a recipe. The same command, given again, continues what was cut off and reuses what is done.
@@ -38,7 +43,7 @@ def run(
     if config is None:
         _ask_for_one(source)
     file = find_asset("configs", config).path if config else None
-    resolved = load(file, config_class(module), overrides or ())
+    resolved = load(file, config_class(module), [*(overrides or ()), *flags(plan, profile, force)])
     if dry_run:
         out.print(to_yaml(resolved), markup=False, end="")
         return

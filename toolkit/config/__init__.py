@@ -2,7 +2,7 @@
 
 from toolkit.config.help import field_lines, json_schema
 from toolkit.config.load import load, read_values, validate
-from toolkit.config.program import friendly_errors, main
+from toolkit.config.program import flags, friendly_errors, main
 from toolkit.config.run import RunConfig
 from toolkit.config.section import Section, digest
 from toolkit.config.yaml import parse_yaml, read_yaml, to_yaml
@@ -12,6 +12,7 @@ __all__ = [
     "Section",
     "digest",
     "field_lines",
+    "flags",
     "friendly_errors",
     "json_schema",
     "load",

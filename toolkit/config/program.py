@@ -29,11 +29,21 @@ def main(run: Callable[[S], Any], schema: type[S]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config", metavar="FILE", help="a YAML file; see configs/")
+    parser.add_argument("--plan", action="store_true", help="time a few steps, say what the training takes, stop")
+    parser.add_argument("--profile", type=int, default=0, metavar="N", help="write a trace of N steps")
+    parser.add_argument("--force", action="store_true", help="go on with a run of other values or another version")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="values that replace those of the file")
     arguments = parser.parse_args()
     with friendly_errors():
         setup_logging()
-        run(load(arguments.config, schema, arguments.overrides))
+        chosen = flags(arguments.plan, arguments.profile, arguments.force)
+        run(load(arguments.config, schema, [*arguments.overrides, *chosen]))
+
+
+def flags(plan: bool, profile: int, force: bool) -> list[str]:
+    """The overrides that the flags of a start stand for."""
+    chosen = {"plan=true": plan, f"profile_steps={profile}": profile, "force=true": force}
+    return [override for override, given in chosen.items() if given]
 
 
 @contextmanager

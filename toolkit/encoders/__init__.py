@@ -44,7 +44,8 @@ def load_encoder(folder: str | Path) -> "ScanEncoder | TextEncoder":
 def encoder_digest(folder: str | Path) -> str:
     """16 hex digits of a saved encoder's files, wherever the folder lies."""
     folder = Path(folder)
-    files = sorted((path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in folder.rglob("*") if path.is_file())
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    files = sorted((path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths)
     return hashlib.sha256(repr(files).encode()).hexdigest()[:16]
 
 

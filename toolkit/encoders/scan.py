@@ -1,18 +1,23 @@
 """The scan encoder: a small 3D ResNet and the preprocessing that its input needs, in one saved folder."""
 
 import json
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from itertools import count
+from math import gcd
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 import torch
 from monai.networks.nets.resnet import ResNet
-from pydantic import Field
+from pydantic import Field, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
 
 from toolkit.config import Section, validate
 from toolkit.console import log, track
@@ -40,6 +45,29 @@ class ScanEncoderConfig(Section):
     """Stride of the first convolution. 2 sees finer detail at about three times the cost."""
     pooled_stages: tuple[int, ...] = (4,)
     """Stages (1 to 4) whose spatial means make up the embedding."""
+    norm: Literal["batch", "group", "instance"] = "batch"
+    """Group norm (Wu & He 2018, arXiv:1803.08494) does not depend on the batch, so gradient caching can use it; 8
+    groups, fewer in thin stages. Instance norm is one group a channel."""
+
+    @property
+    def min_side(self) -> int:
+        """Voxels that a patch's sides need."""
+        return 8 if self.norm != "instance" else next(side for side in count(8) if self._last_side(side) > 1)
+
+    @model_validator(mode="after")
+    def _leaves_something(self) -> "ScanEncoderConfig":
+        if self.patch_size < self.min_side:  # only for instance norm: the field's own limit is the other norms'
+            raise ValueError(
+                f"norm: instance leaves nothing of a last stage of one voxel; give patch_size from {self.min_side}, or "
+                "norm: group"
+            )
+        return self
+
+    def _last_side(self, side: int) -> int:
+        side = (side + self.stem_kernel // 2 * 2 - self.stem_kernel) // self.stem_stride + 1
+        for _ in range(3):
+            side = (side - 1) // 2 + 1
+        return side
 
 
 class ScanEncoder(nn.Module):
@@ -69,6 +97,9 @@ class ScanEncoder(nn.Module):
             no_max_pool=True,
             feed_forward=False,
         ).to(memory_format=torch.channels_last_3d)  # a fifth faster on a CPU
+        if config.norm != "batch":
+            _replace_batch_norms(self.network, config.norm)
+        self._checkpointing = False
         self.embed_dim = sum(widths[stage - 1] for stage in config.pooled_stages)
 
     def untrained(self, seed: int) -> Self:
@@ -82,6 +113,10 @@ class ScanEncoder(nn.Module):
         """Millimetres between voxels along right, anterior and superior."""
         return self.preprocessing.spacing_mm
 
+    def enable_gradient_checkpointing(self) -> None:
+        """Forgets activations within stages in training, and computes them again in the backward pass."""
+        self._checkpointing = True
+
     def forward(self, patches_BCIJK: Tensor) -> list[Tensor]:
         """Feature maps of the four stages, fine to coarse, each (B, width * 2**stage, i, j, k)."""
         net = self.network
@@ -92,9 +127,14 @@ class ScanEncoder(nn.Module):
             # (torch 2.13, CPU). Stages that come down to so few voxels run in float32, which costs nothing.
             small = min(x.shape[2:]) <= 4
             with torch.autocast(x.device.type, enabled=False) if small else nullcontext():
-                x = stage(x.float() if small else x)
+                x = self._through(stage, x.to(torch.promote_types(x.dtype, torch.float32)) if small else x)
             features.append(x)
         return features
+
+    def _through(self, stage: nn.Module, x: Tensor) -> Tensor:
+        if self._checkpointing and self.training and torch.is_grad_enabled():
+            return _checkpointed(stage, x)
+        return stage(x)
 
     def pooled(self, features: list[Tensor]) -> Tensor:
         """Spatial means of the pooled stages side by side, (B, embed_dim)."""
@@ -130,9 +170,10 @@ class ScanEncoder(nn.Module):
             scans = track(x, progress) if progress else x
             rows = [self._embed_scan(path, batch_size) for path in scans]
             return np.stack(rows) if rows else np.zeros((0, self.embed_dim), np.float32)
-        if x.ndim != 5 or x.shape[1] != self.config.in_channels or min(x.shape[2:]) < 8:
+        if x.ndim != 5 or x.shape[1] != self.config.in_channels or min(x.shape[2:]) < self.config.min_side:
             raise DataError(
-                f"patches of shape {x.shape}; expected (N, {self.config.in_channels}, I, J, K), sides from 8"
+                f"patches of shape {x.shape}; expected (N, {self.config.in_channels}, I, J, K), "
+                f"sides from {self.config.min_side}"
             )
         was_training = self.training
         self.eval()
@@ -235,3 +276,38 @@ class ScanEncoder(nn.Module):
     @property
     def _device(self) -> torch.device:
         return next(self.parameters()).device
+
+
+def _replace_batch_norms(network: nn.Module, norm: str) -> None:
+    """Puts another norm in the place of each batch norm: MONAI's own argument reaches only the first one."""
+    for parent in list(network.modules()):
+        for name, layer in list(parent.named_children()):
+            if isinstance(layer, _BatchNorm):
+                channels = layer.num_features
+                # Groups of at least two channels: of one channel over one voxel a norm leaves nothing.
+                groups = channels if norm == "instance" else max(1, gcd(16, channels) // 2)
+                setattr(parent, name, nn.GroupNorm(groups, channels))
+
+
+@torch.compiler.disable(recursive=False)  # the compiler takes `context_fn` for something else, and gradients fail
+def _checkpointed(stage: nn.Module, x: Tensor) -> Tensor:
+    return checkpoint(stage, x, use_reentrant=False, context_fn=partial(_recomputing, stage))
+
+
+def _recomputing(stage: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """Contexts of a stage's first computation and of its second."""
+    return nullcontext(), _still_statistics(stage)
+
+
+@contextmanager
+def _still_statistics(stage: nn.Module) -> Iterator[None]:
+    """Batch norms see the same batch a second time, which must not count twice: it goes into copies, then dropped."""
+    norms = [layer for layer in stage.modules() if isinstance(layer, _BatchNorm)]
+    kept = [(layer, name, buffer) for layer in norms for name, buffer in layer.named_buffers(recurse=False)]
+    for layer, name, buffer in kept:
+        setattr(layer, name, buffer.clone())
+    try:
+        yield
+    finally:
+        for layer, name, buffer in kept:
+            setattr(layer, name, buffer)

@@ -184,6 +184,14 @@ class TextEncoder(nn.Module):
         """Width of a pooling."""
         return len(pooling.layers) * self.hidden_size + pooling.static * self.static_vectors.shape[1]
 
+    def enable_gradient_checkpointing(self) -> None:
+        """Forgets activations within blocks in training, and computes them again in the backward pass."""
+        settings = {"use_reentrant": False}
+        if hasattr(self.model, "activation_checkpointing_enable"):  # newer transformers warn about the older name
+            self.model.activation_checkpointing_enable(settings)
+        else:
+            self.model.gradient_checkpointing_enable(settings)
+
     def forward(self, batch: Mapping[str, Tensor]) -> TextFeatures:
         """Hidden states of a batch with `input_ids` and `attention_mask`, both (B, T)."""
         output = self.model(

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from toolkit.finetune.contenders import lineup as lineup
+    from toolkit.finetune.online import OnlineProbe as OnlineProbe
     from toolkit.finetune.results import join_tables as join_tables
     from toolkit.finetune.study import StudyConfig as StudyConfig
     from toolkit.finetune.study import run_study as run_study
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 # Loaded when asked for: a study's worker needs one module of this room, and none of the encoders' libraries.
 _LAZY = {
+    "OnlineProbe": "online",
     "StudyConfig": "study",
     "Task": "task",
     "TrainedConfig": "trained",

@@ -149,9 +149,7 @@ def _comparison(
     }  # fmt: skip
 
 
-def _labels_saved(
-    scores: Scores, curve: Mapping[int, tuple[str, str]], budget: int, ours: pd.Series
-) -> LabelsSaved:
+def _labels_saved(scores: Scores, curve: Mapping[int, tuple[str, str]], budget: int, ours: pd.Series) -> LabelsSaved:
     """Against `curve`, a baseline for each budget, on the draws that all of it shares with `ours`."""
     budgets = sorted(curve)
     draws = ours.index

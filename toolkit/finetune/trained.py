@@ -16,7 +16,8 @@ from toolkit.config import Section, digest
 from toolkit.finetune.frozen import embed, to_batch, weights_digest
 from toolkit.finetune.probe import ProbeConfig
 from toolkit.finetune.task import Inputs, select
-from toolkit.training.optim import decay_groups, warmup_cosine
+from toolkit.training.optim import decay_groups
+from toolkit.training.schedules import learning_rate_factor
 
 PART_SIZE = 8  # texts that are padded to one length
 
@@ -129,7 +130,8 @@ def _train(
     groups += [group | {"lr": config.head_lr} for group in decay_groups(head, config.weight_decay)]
     optimizer = torch.optim.AdamW(groups)
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: warmup_cosine(step, num_steps, config.warmup_fraction)
+        optimizer,
+        lambda step: learning_rate_factor(step, num_steps, schedule="cosine", warmup_fraction=config.warmup_fraction),
     )
     parameters = [*encoder.parameters(), *head.parameters()]
     encoder.train()

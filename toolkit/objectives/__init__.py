@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import nn
 
 from toolkit.config import Section
-from toolkit.objectives.base import OBJECTIVES, Objective, register
+from toolkit.objectives.base import OBJECTIVES, Objective, PairObjective, register
 
 for _module in iter_modules(__path__):
     import_module(f"{__name__}.{_module.name}")
@@ -35,4 +35,4 @@ def build_objective(config: Section, encoder: nn.Module, seed: int = 0) -> Objec
         return OBJECTIVES.get(config.name)(config, encoder)  # type: ignore[attr-defined]
 
 
-__all__ = ["OBJECTIVES", "Objective", "build_objective", "config_union", "register"]
+__all__ = ["OBJECTIVES", "Objective", "PairObjective", "build_objective", "config_union", "register"]

@@ -12,12 +12,10 @@ from torch import Tensor
 
 from toolkit.config import Section
 from toolkit.encoders.text import PoolingConfig, TextEncoder
-from toolkit.objectives.base import Objective, register
+from toolkit.objectives.base import PairObjective, register
 from toolkit.objectives.simclr import nt_xent_loss
 from toolkit.text.masking import FIRST_REGULAR
 from toolkit.text.tokenizer import BOS, PAD
-from toolkit.training import Step
-from toolkit.training.monitors import alignment
 
 LAST = PoolingConfig(layers=(-1,))
 
@@ -31,29 +29,31 @@ class HalvesConfig(Section):
     """Softness of the comparison: low values weigh the hardest negatives."""
     freeze_embeddings: bool = True
     """Keep the token embeddings as they are: right if they are spectral vectors, wrong if they are random."""
+    gather: bool = True
+    """Use the samples of all processes as negatives; no effect with one process."""
 
 
-def split_in_halves(ids_BT: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-    """Deals each text's tokens out to two halves at random, in their order.
+def split_in_halves(ids_BT: Tensor, coins_BT: Tensor) -> tuple[Tensor, Tensor]:
+    """Deals each text's tokens out to two halves, in their order.
 
     Args:
         ids_BT: Token ids with start, end and padding.
-        generator: Source of randomness; torch's own if not given.
+        coins_BT: Uniform draws in [0, 1); below a half, a token goes to the first half.
 
     Returns:
         Two of (B, T'), each text's tokens after the start token, padded to the longest. Every token of a text
         is in exactly one of them.
     """
     in_text_BT = ids_BT >= FIRST_REGULAR
-    first_BT = torch.rand(ids_BT.shape, generator=generator, device=ids_BT.device) < 0.5
+    first_BT = coins_BT < 0.5
     return _packed(ids_BT, in_text_BT & first_BT), _packed(ids_BT, in_text_BT & ~first_BT)
 
 
 @register("halves")
-class Halves(Objective):
+class Halves(PairObjective):
     """A text encoder under the NT-Xent loss of its last layer's pooled halves.
 
-    Batches are those of `toolkit.text.batches.MaskedBatches`; the masks are not used.
+    Batches are those of `toolkit.text.batches.MaskedBatches`; of these, `clean_ids` and `coins`.
 
     When to use:
         After a spectral start, with a budget of minutes: what a probe reads, the pooled vector, is what is
@@ -69,16 +69,17 @@ class Halves(Objective):
 
     def __init__(self, config: HalvesConfig, encoder: TextEncoder) -> None:
         super().__init__(config, encoder)
-        self.temperature = config.temperature
+        self.config = config
         encoder.model.get_input_embeddings().requires_grad_(not config.freeze_embeddings)
 
-    def forward(self, batch: dict[str, Any]) -> Step:
-        """Loss over the 2B halves, and the embeddings of the first ones for the collapse monitors."""
-        z0_BD, z1_BD = (self._embedded(half) for half in split_in_halves(batch["clean_ids"]))
-        count = 2 * len(z0_BD)
-        loss = nt_xent_loss(z0_BD, z1_BD, self.temperature) * count
-        logs = {"alignment": alignment(z0_BD.detach(), z1_BD.detach())}
-        return Step(loss_sum=loss, count=count, logs=logs, embeddings=z0_BD.detach())
+    def embed(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """Pooled vectors (B, D) of both halves."""
+        first, second = split_in_halves(batch["clean_ids"], batch["coins"])
+        return self._embedded(first), self._embedded(second)
+
+    def loss(self, z: tuple[Tensor, Tensor]) -> Tensor:
+        """Mean NT-Xent loss of a pair of pooled vectors."""
+        return nt_xent_loss(*z, self.config.temperature, gather=self.config.gather)
 
     def _embedded(self, ids_BT: Tensor) -> Tensor:
         features = self.encoder({"input_ids": ids_BT, "attention_mask": (ids_BT != PAD).long()})

@@ -3,6 +3,7 @@ only."""
 
 from typing import Any, ClassVar, Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -39,7 +40,8 @@ def mlm_loss(hidden_MH: Tensor, embeddings_VH: Tensor, bias_V: Tensor, targets_M
         With minutes rather than hours to train, `halves` gives better pooled vectors.
     """
     logits_MV = F.linear(hidden_MH, embeddings_VH, bias_V)
-    return F.cross_entropy(logits_MV.float(), targets_M, reduction="sum")
+    wide_MV = logits_MV.to(torch.promote_types(logits_MV.dtype, torch.float32))
+    return F.cross_entropy(wide_MV, targets_M, reduction="sum")
 
 
 class MaskedHead(nn.Module):

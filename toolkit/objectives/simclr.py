@@ -3,15 +3,13 @@
 from typing import Any, ClassVar, Literal
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
 from toolkit.config import Section
-from toolkit.objectives.base import Objective, register
-from toolkit.training import Step
-from toolkit.training.monitors import alignment
+from toolkit.objectives.base import PairObjective, register
+from toolkit.training.gather import gather_rows, process_rank
 
 
 class SimCLRConfig(Section):
@@ -25,8 +23,10 @@ class SimCLRConfig(Section):
     """Width of the projection head's hidden layer."""
     projection_dim: int = Field(128, gt=1)
     """Width of the head's output, in which views are compared."""
-    gather: bool = False
-    """Use the samples of all processes as negatives."""
+    head_norm: Literal["batch", "layer", "none"] = "batch"
+    """Norm of the head's hidden layer. Batch norm depends on the batch, so that gradient caching needs another."""
+    gather: bool = True
+    """Use the samples of all processes as negatives; no effect with one process."""
 
 
 def nt_xent_loss(z0: Tensor, z1: Tensor, temperature: float, *, gather: bool = False) -> Tensor:
@@ -60,8 +60,8 @@ def nt_xent_loss(z0: Tensor, z1: Tensor, temperature: float, *, gather: bool = F
         local_ND = torch.cat([z0, z1])
         local_ND = F.normalize(local_ND.to(torch.promote_types(local_ND.dtype, torch.float32)), dim=1)
         num_local = len(z0)
-        first = num_local * 2 * dist.get_rank() if gather and _distributed() else 0
-        keys_MD = _gathered(local_ND) if gather and _distributed() else local_ND
+        first = 2 * num_local * process_rank() if gather else 0
+        keys_MD = gather_rows(local_ND) if gather else local_ND
         logits_NM = local_ND @ keys_MD.T / temperature
         row = torch.arange(2 * num_local, device=z0.device)
         is_self = torch.zeros_like(logits_NM, dtype=torch.bool)
@@ -70,18 +70,19 @@ def nt_xent_loss(z0: Tensor, z1: Tensor, temperature: float, *, gather: bool = F
         return F.cross_entropy(logits_NM.masked_fill(is_self, float("-inf")), partner)
 
 
-def projection_head(in_dim: int, hidden_dim: int, out_dim: int) -> nn.Sequential:
-    """Two linear layers with batch norm between, thrown away after training (ibid., section 4.2)."""
+def projection_head(in_dim: int, hidden_dim: int, out_dim: int, norm: str = "batch") -> nn.Sequential:
+    """Two linear layers with a norm between ("batch", "layer" or "none"), thrown away after training (ibid., 4.2)."""
+    norms = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm, "none": nn.Identity}
     return nn.Sequential(
-        nn.Linear(in_dim, hidden_dim, bias=False),
-        nn.BatchNorm1d(hidden_dim),
+        nn.Linear(in_dim, hidden_dim, bias=norm == "none"),
+        norms[norm](hidden_dim),
         nn.ReLU(inplace=True),
         nn.Linear(hidden_dim, out_dim, bias=False),
     )
 
 
 @register("simclr")
-class SimCLR(Objective):
+class SimCLR(PairObjective):
     """An encoder and a projection head under the NT-Xent loss.
 
     Batches hold two views of each sample, `view0` and `view1`, (B, C, I, J, K).
@@ -93,15 +94,12 @@ class SimCLR(Objective):
     def __init__(self, config: SimCLRConfig, encoder: nn.Module) -> None:
         super().__init__(config, encoder)
         self.config = config
-        self.head = projection_head(encoder.embed_dim, config.hidden_dim, config.projection_dim)  # type: ignore[arg-type]
-
-    def forward(self, batch: dict[str, Any]) -> Step:
-        """Loss over the 2B views, and the projections of the first ones for the collapse monitors."""
-        z0_BD, z1_BD = self.embed(batch)
-        loss = self.loss((z0_BD, z1_BD))
-        count = len(z0_BD) + len(z1_BD)
-        logs = {"alignment": alignment(z0_BD.detach().float(), z1_BD.detach().float())}
-        return Step(loss_sum=loss * count, count=count, logs=logs, embeddings=z0_BD)
+        self.head = projection_head(
+            encoder.embed_dim,  # type: ignore[arg-type]
+            config.hidden_dim,
+            config.projection_dim,
+            config.head_norm,
+        )
 
     def embed(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """Projections (B, D) of both views. One pass, so that batch norm sees them together."""
@@ -112,29 +110,3 @@ class SimCLR(Objective):
     def loss(self, z: tuple[Tensor, Tensor]) -> Tensor:
         """Mean NT-Xent loss of a pair of projections."""
         return nt_xent_loss(*z, self.config.temperature, gather=self.config.gather)
-
-
-def _distributed() -> bool:
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-
-
-class _Gather(torch.autograd.Function):
-    """All processes' rows in rank order; backward sums what all processes ask of each row."""
-
-    @staticmethod
-    def forward(ctx: Any, local: Tensor) -> Tensor:
-        parts = [torch.empty_like(local) for _ in range(dist.get_world_size())]
-        dist.all_gather(parts, local.contiguous())
-        return torch.cat(parts)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        grad = grad.contiguous()
-        dist.all_reduce(grad)
-        size = len(grad) // dist.get_world_size()
-        return grad[dist.get_rank() * size : (dist.get_rank() + 1) * size]
-
-
-def _gathered(local: Tensor) -> Tensor:
-    gathered: Tensor = _Gather.apply(local)
-    return gathered

@@ -45,7 +45,9 @@ def claim(panel: Panel) -> Claim:
     difference = score(row.difference, row.difference_low, row.difference_high, sign=True)
     if row.saves_labels(budget):
         needs = _needs(row, budget, rival, other, panel.budgets[-1])
-        if max(baseline.points) < panel.budgets[-1]:  # a network that was trained at one budget: who knows how it goes on
+        if (
+            max(baseline.points) < panel.budgets[-1]
+        ):  # a network that was trained at one budget: who knows how it goes on
             needs += f" ({baseline.label} was not run beyond {max(baseline.points)})"
         beyond = f"more than {panel.budgets[-1]}"
         equal = beyond if math.isinf(row.labels_equal) else count(row.labels_equal)

@@ -13,7 +13,7 @@ from toolkit.reports.style import COLOURS, drawing
 
 @dataclass(frozen=True)
 class Monitor:
-    """How a monitor is drawn and explained. Below `floor` embeddings are collapsed."""
+    """How a monitor is drawn and explained. Below `floor`, that of training's alarms, embeddings are collapsed."""
 
     title: str
     explanation: str
@@ -33,6 +33,7 @@ MONITORS = {
     "effective_rank": Monitor(
         "Effective rank",
         "How many directions the embeddings really use (Roy & Vetterli 2007).",
+        floor=3.0,
         from_zero=True,
     ),
     "alignment": Monitor(
@@ -41,6 +42,16 @@ MONITORS = {
         from_zero=True,
     ),
     "uniformity": Monitor("Uniformity", "Lower is more evenly spread; 0 is collapse (Wang & Isola 2020)."),
+    "teacher_entropy": Monitor(
+        "Teacher entropy",
+        "How undecided the teacher is on a sample: at 1 it spreads each sample over all outputs and teaches nothing.",
+        from_zero=True,
+    ),
+    "teacher_mean_entropy": Monitor(
+        "Outputs in use",
+        "Entropy of the teacher's outputs over all samples: 1 uses all alike, 0 gives every sample the same.",
+        from_zero=True,
+    ),
 }
 
 

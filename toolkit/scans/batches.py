@@ -15,6 +15,7 @@ from toolkit.scans.views import (
     identity_parameters,
     sample_parameters,
 )
+from toolkit.training.shard import shard_rows
 
 
 class PatchBatches:
@@ -55,10 +56,29 @@ class PatchBatches:
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, int))
         self.num_samples = len(volumes) * samples_per_volume
 
-    def batch(self, step: int) -> dict[str, Tensor]:
-        """Views of step `step`: `view0` and `view1`, each (B, C, patch, patch, patch) float32."""
-        epochs, samples = self.samples(step)
+    @property
+    def samples_per_epoch(self) -> int:
+        """Samples of one pass over all scans."""
+        return self.num_samples
+
+    def batch(self, step: int, shard: int = 0, num_shards: int = 1) -> dict[str, Tensor]:
+        """Views of a part of step `step`: `view0` and `view1`, each (B, C, patch, patch, patch) float32.
+
+        Args:
+            step: Which batch of `batch_size` samples.
+            shard: Which of its parts; only this one is rendered.
+            num_shards: In how many equal, consecutive parts it is cut.
+
+        Raises:
+            ConfigError: The parts would not be equal.
+        """
+        rows = shard_rows(self.batch_size, shard, num_shards)
+        epochs, samples = (numbers[rows] for numbers in self.samples(step))
         return {f"view{view}": torch.from_numpy(self.views(epochs, samples, view)) for view in range(self.num_views)}
+
+    def sample_ids(self, step: int, shard: int = 0, num_shards: int = 1) -> list[int]:
+        """Sample numbers of a part of a step; `views` and `originals` show these samples."""
+        return self.samples(step)[1][shard_rows(self.batch_size, shard, num_shards)].tolist()
 
     def samples(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Epochs and sample numbers of a step, (B,) each."""

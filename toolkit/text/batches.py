@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from toolkit.errors import DataError
 from toolkit.text.balance import sampling_shares
 from toolkit.text.masking import MaskingConfig, WordBoundaries, mask_tokens
 from toolkit.text.tokenizer import BOS, EOS, PAD, TextTokenizer
+from toolkit.training.shard import shard_rows
 
 BUCKET_BATCHES = 50
 """Batches that are sorted by length together: enough that padding is small, few enough that batches stay
@@ -60,7 +61,7 @@ class TokenStore:
     def __len__(self) -> int:
         return len(self.languages)
 
-    @property
+    @cached_property
     def lengths(self) -> np.ndarray:
         """(N,) tokens of each chunk, without start and end."""
         return np.diff(self.offsets)
@@ -85,7 +86,7 @@ class TextSampler:
 
     Args:
         store: The texts.
-        batch_size: Texts a step.
+        batch_size: Texts a step; all of them where there are fewer.
         seed: Of all draws.
         temperature: See `sampling_shares`.
     """
@@ -138,13 +139,13 @@ class MaskedBatches:
     """Batches for masked language modelling.
 
     `batch(step)` has `input_ids` and `attention_mask` (B, T), `positions` (M,) flat in the batch, `targets`
-    (M,) and `clean_ids` (B, T), the ids before masking.
+    (M,), `clean_ids` (B, T), the ids before masking, and `coins` (B, T), one uniform draw in [0, 1) for each token.
 
     Args:
         store: The texts.
         tokenizer: Theirs.
         masking: Shares.
-        batch_size: Texts a step.
+        batch_size: Texts a step; all of them where there are fewer.
         seed: Of all draws.
         temperature: See `sampling_shares`.
     """
@@ -163,19 +164,60 @@ class MaskedBatches:
         self.boundaries = WordBoundaries.of(tokenizer)
         self.masking = masking
         self.seed = seed
+        self._whole = lru_cache(maxsize=1)(self._draw_whole)  # its parts are asked for one after another
 
-    def batch(self, step: int) -> dict[str, Any]:
-        """The batch of step `step`."""
+    @property
+    def batch_size(self) -> int:
+        """Texts a step."""
+        return self.sampler.batch_size
+
+    @property
+    def samples_per_epoch(self) -> int:
+        """Texts of one round."""
+        return self.sampler.batches_a_round * self.batch_size
+
+    def num_tokens(self, step: int) -> int:
+        """Tokens of step `step` with start and end, padding not counted."""
+        return int(self.sampler.store.lengths[self.sampler.rows(step)].sum()) + 2 * self.batch_size
+
+    def sample_ids(self, step: int, shard: int = 0, num_shards: int = 1) -> list[int]:
+        """Rows of the store that a part of a step sees."""
+        return self.sampler.rows(step)[shard_rows(self.batch_size, shard, num_shards)].tolist()
+
+    def batch(self, step: int, shard: int = 0, num_shards: int = 1) -> dict[str, Any]:
+        """A part of the batch of step `step`, as long as its own longest text.
+
+        Everything random is drawn for the whole batch, so it does not depend on the number of parts.
+
+        Args:
+            step: Which batch of `batch_size` texts.
+            shard: Which of its parts.
+            num_shards: In how many equal, consecutive parts it is cut.
+
+        Raises:
+            ConfigError: The parts would not be equal.
+        """
+        rows = shard_rows(self.batch_size, shard, num_shards)
+        whole_BT, corrupted_BT, positions_M, targets_M, coins_BT = self._whole(step)
+        length = int((whole_BT[rows] != PAD).sum(axis=1).max())
+        row_M, column_M = np.divmod(positions_M, whole_BT.shape[1])
+        here_M = (row_M >= rows.start) & (row_M < rows.stop)
+        ids_BT = whole_BT[rows, :length].copy()  # the whole is kept: what is handed out may be written to
+        return {
+            "input_ids": torch.from_numpy(corrupted_BT[rows, :length].copy()),
+            "attention_mask": torch.from_numpy((ids_BT != PAD).astype(np.int64)),
+            "positions": torch.from_numpy((row_M[here_M] - rows.start) * length + column_M[here_M]),
+            "targets": torch.from_numpy(targets_M[here_M]),
+            "clean_ids": torch.from_numpy(ids_BT),
+            "coins": torch.from_numpy(coins_BT[rows, :length].copy()),
+        }
+
+    def _draw_whole(self, step: int) -> tuple[np.ndarray, ...]:
         ids_BT = self.sampler.store.padded(self.sampler.rows(step))
         rng = np.random.default_rng([self.seed, 2, step])
-        corrupted_BT, positions_M, targets_M = mask_tokens(ids_BT, self.boundaries, self.masking, rng)
-        return {
-            "input_ids": torch.from_numpy(corrupted_BT),
-            "attention_mask": torch.from_numpy((ids_BT != PAD).astype(np.int64)),
-            "positions": torch.from_numpy(positions_M),
-            "targets": torch.from_numpy(targets_M),
-            "clean_ids": torch.from_numpy(ids_BT),
-        }
+        masked = mask_tokens(ids_BT, self.boundaries, self.masking, rng)
+        coins_BT = np.random.default_rng([self.seed, 3, step]).random(ids_BT.shape, dtype=np.float32)
+        return ids_BT, *masked, coins_BT
 
 
 def _whole(shares: dict[str, float], total: int) -> dict[str, int]:

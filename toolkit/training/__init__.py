@@ -1,7 +1,8 @@
 """The one loop, its optimiser and schedule, checkpoints, collapse monitors and the run folder."""
 
-from toolkit.training.loop import TrainingConfig, fit
-from toolkit.training.machine import set_num_threads
+from toolkit.training.config import TrainingConfig
+from toolkit.training.loop import fit
+from toolkit.training.machine import is_main_process, main_process_first, set_num_threads
 from toolkit.training.monitors import alignment, effective_rank, embedding_std, uniformity
 from toolkit.training.run_folder import RunFolder, replace_folder, write_atomically
 from toolkit.training.step import Batches, Step
@@ -15,6 +16,8 @@ __all__ = [
     "effective_rank",
     "embedding_std",
     "fit",
+    "is_main_process",
+    "main_process_first",
     "replace_folder",
     "set_num_threads",
     "uniformity",

@@ -1,144 +1,151 @@
-"""The one training loop. Every objective, scan or text, runs through `fit`."""
+"""The one training loop. Every objective, scan or text, on one device or many, runs through `fit`."""
 
-import time
-from typing import Literal
+import json
+from collections.abc import Callable, Mapping
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.utils import send_to_device
-from pydantic import Field
 from torch import nn
-from torch.utils.data import DataLoader
 
-from toolkit.config import Section
 from toolkit.console import log, track
-from toolkit.errors import CheckpointError, TrainingError
-from toolkit.training.monitors import effective_rank, embedding_std, uniformity
-from toolkit.training.optim import decay_groups, set_learning_rate, warmup_cosine
-from toolkit.training.run_folder import RunFolder
-from toolkit.training.step import Batches, BatchesByStep, Step
+from toolkit.errors import CheckpointError, Preempted, TrainingError
+from toolkit.training.alarms import Alarms, nan_message
+from toolkit.training.budget import count_steps
+from toolkit.training.checkpoints import Checkpoints
+from toolkit.training.config import TrainingConfig
+from toolkit.training.engine import Engine
+from toolkit.training.feed import Feed
+from toolkit.training.journal import Journal
+from toolkit.training.planner import plan, profiled
+from toolkit.training.preemption import Preemption
+from toolkit.training.provenance import code_version
+from toolkit.training.run_folder import RunFolder, write_atomically
+from toolkit.training.schedules import learning_rate_factor
+from toolkit.training.step import Batches
+from toolkit.training.trackers import open_trackers
 
-
-class TrainingConfig(Section):
-    """How long and how fast."""
-
-    num_steps: int = Field(1000, gt=0)
-    """Optimiser steps in all."""
-    batch_size: int = Field(64, gt=1)
-    """Samples a step."""
-    lr: float = Field(1e-3, gt=0)
-    """Peak learning rate, reached after the warm-up."""
-    weight_decay: float = Field(1e-4, ge=0)
-    """AdamW's decay of matrices and kernels; biases and norms have none."""
-    warmup_fraction: float = Field(0.1, ge=0, le=1)
-    """Share of the steps over which the learning rate rises from 0; a cosine to 0 follows."""
-    clip_norm: float = Field(1.0, gt=0)
-    """Largest norm of the gradient."""
-    precision: Literal["no", "bf16", "fp16"] = "no"
-    """Mixed precision."""
-    checkpoint_every: int = Field(100, gt=0)
-    """Steps between checkpoints: the most that a kill can cost."""
-    log_every: int = Field(10, gt=0)
-    """Steps between rows of metrics.jsonl."""
-    num_workers: int = Field(0, ge=0)
-    """Processes that prepare batches ahead; 0 prepares them in the loop."""
+Evaluate = Callable[[], Mapping[str, float]]
+"""Looks at the model in training, such as by a probe on a few labels; what it gives is logged."""
 
 
 def fit(
-    objective: nn.Module, batches: Batches, config: TrainingConfig, folder: RunFolder, seed: int, description: str
+    objective: nn.Module,
+    batches: Batches,
+    config: TrainingConfig,
+    folder: RunFolder,
+    seed: int,
+    description: str,
+    *,
+    evaluate: Evaluate | None = None,
 ) -> None:
     """Trains `objective` in place, from the folder's checkpoint if it has one.
 
-    Batches and dropout are functions of (seed, step) alone, so a run that was killed and continued ends with the
-    same weights and the same metrics.jsonl, bit for bit on a CPU with the same number of threads.
+    Batches and dropout are functions of (seed, step, shard) alone, so a run that was killed and continued ends with
+    the same weights and the same metrics.jsonl, bit for bit on a CPU with the same number of threads.
 
     Args:
         objective: Its `forward(batch)` returns a `Step`; `after_step(progress)`, if it has one, is called after
-            each optimiser step with the share of the training that is done.
+            each optimiser step with the share of the training that is done. See also `Engine`.
         batches: The data.
         config: Steps, rates, precision.
         folder: Where metrics and checkpoints go.
         seed: Seed of everything random inside the objective.
         description: Shown beside the progress bar.
+        evaluate: Called every `config.evaluate_every` steps.
 
     Raises:
-        TrainingError: The loss is not finite.
-        CheckpointError: The checkpoint belongs to another model.
+        TrainingError: The loss is not finite, the embeddings collapsed, or memory does not suffice.
+        CheckpointError: The checkpoint belongs to another model or another version of the code.
+        DiskError: The disk is full; the last checkpoint is whole.
+        Preempted: A signal asked the run to end; all is saved.
     """
-    AcceleratorState._reset_state(
-        reset_partial_state=True
-    )  # an earlier fit of this process may have had another precision
-    accelerator = Accelerator(mixed_precision=config.precision)
-    optimizer = torch.optim.AdamW(decay_groups(objective, config.weight_decay), lr=config.lr, betas=(0.9, 0.98))
-    model, optimizer = accelerator.prepare(objective, optimizer)
-    start = _restore(objective, optimizer, folder)
-    model.train()
-    loader = DataLoader(
-        BatchesByStep(batches), batch_size=None, sampler=range(start, config.num_steps), num_workers=config.num_workers
-    )
-    if start:
-        log.info("%s: continues from step %d of %d", description, start, config.num_steps)
-    clock = time.monotonic()
-    for step, batch in enumerate(track(loader, description, total=config.num_steps, done=start), start=start):
-        torch.manual_seed(_mix(seed, step, accelerator.process_index))
-        lr = config.lr * warmup_cosine(step, config.num_steps, config.warmup_fraction)
-        set_learning_rate(optimizer, lr)
-        result: Step = model(send_to_device(batch, accelerator.device))
-        count = torch.as_tensor(result.count, device=accelerator.device, dtype=torch.float32)
-        # DistributedDataParallel averages gradients over processes; the loss is a mean over the global count.
-        loss = result.loss_sum * accelerator.num_processes / accelerator.reduce(count, "sum").clamp_min(1)
-        accelerator.backward(loss)
-        grad_norm = accelerator.clip_grad_norm_(model.parameters(), config.clip_norm)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        done = step + 1
-        if after_step := getattr(objective, "after_step", None):
-            after_step(done / config.num_steps)
-        log_now = done % config.log_every == 0 or done == config.num_steps
-        save_now = done % config.checkpoint_every == 0 or done == config.num_steps
-        if (log_now or save_now) and not torch.isfinite(loss):
-            raise TrainingError(f"{description}: the loss is {loss.item()} at step {done}; lower training.lr")
-        if log_now and accelerator.is_main_process:
-            folder.log_metrics(done, {"loss": loss.item(), "lr": lr, "grad_norm": float(grad_norm)} | _monitor(result))
-            folder.log_timing(description, time.monotonic() - clock, step=done)
-        if save_now and accelerator.is_main_process:
-            folder.save_checkpoint(done, {"module": objective.state_dict(), "optimizer": optimizer.state_dict()})
-    objective.to("cpu").eval()
+    num_steps = count_steps(config, batches)
+    engine = Engine(objective, config, seed)
+    feed = Feed(batches, config, num_steps, engine.accelerator.device)
+    if folder.options.plan:
+        plan(engine, feed, num_steps, description)
+        return
+    is_main = engine.accelerator.is_main_process
+    alarms = Alarms(limits=getattr(objective, "alarm_limits", {}), on_collapse=config.on_collapse)
+    with (
+        Checkpoints(folder.path / "checkpoints", config.keep_checkpoints, code_version()) as checkpoints,
+        Preemption() as preemption,
+        profiled(folder) as step_profiled,
+    ):
+        start = _restore(engine, alarms, checkpoints, folder, num_steps)
+        if start:
+            log.info("%s: continues from step %d of %d", description, start, num_steps)
+        names = folder.options.trackers if is_main and start < num_steps else ()
+        trackers = open_trackers(names, folder.path, description, config.model_dump(mode="json"), start)
+        journal = Journal(folder, trackers, alarms, feed, batches, description, config.batch_size)
+        engine.begin(feed, start)
+        steps = range(start, num_steps)
+        for step in track(steps, description, num_steps, start, journal.status) if is_main else steps:
+            done = step + 1
+            lr = config.lr * learning_rate_factor(
+                step,
+                num_steps,
+                schedule=config.schedule,
+                warmup_fraction=config.warmup_fraction,
+                decay_fraction=config.decay_fraction,
+            )
+            outcome = engine.step(feed, step, lr, done / num_steps, stop=preemption.asked)
+            journal.count(step)
+            last = done == num_steps
+            log_now, save_now, evaluate_now = (
+                bool(every) and (last or done % every == 0)
+                for every in (config.log_every, config.checkpoint_every, evaluate and config.evaluate_every)
+            )
+            if (log_now or save_now or not engine.on_gpu) and not torch.isfinite(outcome.loss):
+                raise TrainingError(_not_finite(engine, batches, folder, step, description))
+            if (log_now or evaluate_now) and is_main:
+                journal.write(done, lr, outcome, evaluate() if evaluate and evaluate_now else {})
+            if (save_now or outcome.stop) and is_main:
+                checkpoints.save(done, engine.state_dict() | {"alarms": alarms.state_dict()})
+            step_profiled()
+            if outcome.stop and not last:
+                checkpoints.wait()
+                reason = preemption.signal_name or "another process"
+                raise Preempted(f"{description}: ended by {reason} after step {done}; saved, the same command goes on")
+        journal.close()
+    engine.finish()
 
 
-def _restore(objective: nn.Module, optimizer: torch.optim.Optimizer, folder: RunFolder) -> int:
-    found = folder.load_checkpoint()
+def _restore(engine: Engine, alarms: Alarms, checkpoints: Checkpoints, folder: RunFolder, num_steps: int) -> int:
+    """Takes up the newest checkpoint, if there is one; returns the steps that are done."""
+    found = checkpoints.newest()
+    start = found[0] if found else 0
+    if engine.accelerator.is_main_process:
+        folder.truncate_metrics(start)
     if found is None:
         return 0
-    step, state = found
+    written, now = checkpoints.record(start)["code"], code_version()
+    if written and written != now and start < num_steps and not folder.options.force:
+        raise CheckpointError(
+            f"{checkpoints.folder}: written by {_words(written)}, and this is {_words(now)}; go back to that version, "
+            "give another output folder, or add --force to go on with this one"
+        )
     try:
-        objective.load_state_dict(state["module"])
-        optimizer.load_state_dict(state["optimizer"])
+        engine.load_state_dict(found[1])
+        alarms.load_state_dict(found[1].get("alarms", {}))
     except (RuntimeError, ValueError, KeyError) as error:
         raise CheckpointError(
             f"{folder.path}: its checkpoint does not fit this model ({str(error).splitlines()[0]}); "
             "delete the folder to start anew"
         ) from None
-    return step
+    return start
 
 
-def _monitor(result: Step) -> dict[str, float]:
-    values = {name: float(value) for name, value in result.logs.items()}
-    if result.embeddings is not None:
-        embeddings_ND = result.embeddings.detach().float()
-        values["embedding_std"] = embedding_std(embeddings_ND).item()
-        values["effective_rank"] = effective_rank(embeddings_ND).item()
-        values["uniformity"] = uniformity(embeddings_ND).item()
-    return values
+def _words(code: Mapping[str, str]) -> str:
+    return " ".join(f"{name} {version}" for name, version in code.items())
 
 
-def _mix(*numbers: int) -> int:
-    """One seed from several numbers, such that near ones give unrelated seeds (splitmix64)."""
-    mixed = 0
-    for number in numbers:
-        mixed = (mixed + number + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
-        mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
-        mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
-        mixed ^= mixed >> 31
-    return mixed >> 1
+def _not_finite(engine: Engine, batches: Batches, folder: RunFolder, step: int, description: str) -> str:
+    """Writes down which samples it was, so that the step can be made again, and says what to do."""
+    num_shards = engine.layout.num_shards
+    ids = []
+    if hasattr(batches, "sample_ids"):
+        ids = [batches.sample_ids(step, shard, num_shards) for shard in range(num_shards)]
+    path = folder.path / "not_finite.json"
+    record = {"step": step, "seed": engine.seed, "num_shards": num_shards, "sample_ids": ids}
+    write_atomically(path, json.dumps(record).encode())
+    return f"{description}: {nan_message(step, ids)}; {path.name} in the run folder names all samples"

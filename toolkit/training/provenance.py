@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,12 @@ def provenance(data: dict[str, str]) -> dict[str, Any]:
     }
 
 
+def code_version() -> dict[str, str]:
+    """Version and, in a checkout, commit: what must be the same for a run to go on as it began."""
+    return {"fewlabel": __version__} | ({"commit": commit.removesuffix("-dirty")} if (commit := _commit()) else {})
+
+
+@cache
 def _commit() -> str | None:
     """The commit of a checkout that fewlabel runs from, with a mark if files differ from it."""
     root = Path(__file__).parents[2]

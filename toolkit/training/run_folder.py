@@ -3,7 +3,6 @@
 Everything that makes two runs equal goes to `metrics.jsonl`; every clock goes to `timings.jsonl`.
 """
 
-import io
 import json
 import os
 import shutil
@@ -13,7 +12,7 @@ from typing import Any
 
 import torch
 
-from toolkit.config import Section, read_yaml, to_yaml
+from toolkit.config import RunConfig, Section, read_yaml, to_yaml
 from toolkit.console import log
 from toolkit.errors import CheckpointError
 from toolkit.training.provenance import provenance
@@ -25,30 +24,42 @@ class RunFolder:
     Args:
         path: The folder.
         config: The run's resolved configuration. A folder that holds another one is refused.
-        ignore: Top-level keys of the configuration that may differ, such as the folder's own name.
+        ignore: Top-level keys of the configuration that may differ besides those of `RunConfig.of_this_start`.
         data: Digest of each data card or manifest that is used. A folder that was made with others is refused: its
             checkpoint may have seen what is test data now.
 
+    Attributes:
+        options: How this start of the run goes about it: `plan`, `profile_steps`, `force`, `trackers`.
+
     Raises:
-        CheckpointError: The folder was made with other values or data; the message names them.
+        CheckpointError: The folder was made with other values or data, and `force` is not set; the message names them.
     """
 
     def __init__(
-        self, path: Path, config: Section, ignore: Iterable[str] = ("output",), data: dict[str, str] | None = None
+        self, path: Path, config: Section, ignore: Iterable[str] = (), data: dict[str, str] | None = None
     ) -> None:
         self.path = path
         self.metrics_path = path / "metrics.jsonl"
         self.timings_path = path / "timings.jsonl"
+        self.alarms_path = path / "alarms.jsonl"
+        self.options = config if isinstance(config, RunConfig) else RunConfig(output=path, trackers=())
         path.mkdir(parents=True, exist_ok=True)
-        config_path = path / "config.yaml"
+        config_path, provenance_path = path / "config.yaml", path / "provenance.json"
+        found = []
         if config_path.exists():
-            _refuse_other(config_path, config, set(ignore))
-        else:
-            write_atomically(config_path, to_yaml(config).encode())
-        provenance_path = path / "provenance.json"
+            found += _other_values(config_path, config, RunConfig.of_this_start | set(ignore))
         if provenance_path.exists():
-            self._refuse_other_data(data or {})
-        else:
+            found += self._other_data(data or {})
+        if found and not self.options.force:
+            raise CheckpointError(
+                f"{path} holds a run {' and '.join(found)}; give another output folder, delete this one to start anew, "
+                "or add --force to go on with the new ones"
+            )
+        if found:
+            log.warning("%s holds a run %s: going on, as force says", path, " and ".join(found))
+        if found or not config_path.exists():
+            write_atomically(config_path, to_yaml(_without_this_start(config)).encode())
+        if found or not provenance_path.exists():
             record = provenance(data or {}) | {"seed": getattr(config, "seed", None)}
             write_atomically(provenance_path, json.dumps(record, indent=2).encode())
 
@@ -58,16 +69,8 @@ class RunFolder:
         record: dict[str, Any] = json.loads((self.path / "provenance.json").read_text(encoding="utf-8"))
         return record
 
-    def _refuse_other_data(self, data: dict[str, str]) -> None:
+    def _other_data(self, data: dict[str, str]) -> list[str]:
         known = self.provenance
-        changed = sorted(
-            name for name in known["data"].keys() | data.keys() if known["data"].get(name) != data.get(name)
-        )
-        if changed:
-            raise CheckpointError(
-                f"{self.path} was made with other data ({', '.join(changed)} changed); "
-                "give another output folder, or delete this one to start anew"
-            )
         if known["num_threads"] != torch.get_num_threads():
             log.warning(
                 "%s was begun with %d threads, now there are %d: metrics will differ in the last digits",
@@ -75,38 +78,25 @@ class RunFolder:
                 known["num_threads"],
                 torch.get_num_threads(),
             )
+        changed = sorted(
+            name for name in known["data"].keys() | data.keys() if known["data"].get(name) != data.get(name)
+        )
+        return [f"made with other data ({', '.join(changed)} changed)"] if changed else []
 
     def log_metrics(self, step: int, values: dict[str, float]) -> None:
         """Appends one row to metrics.jsonl."""
         _append(self.metrics_path, {"step": step} | values)
 
+    def log_alarm(self, step: int, kind: str, message: str) -> None:
+        """Appends one row to alarms.jsonl."""
+        _append(self.alarms_path, {"step": step, "kind": kind, "message": message})
+
     def log_timing(self, stage: str, seconds: float, **values: float) -> None:
         """Appends one row to timings.jsonl."""
         _append(self.timings_path, {"stage": stage, "seconds": round(seconds, 3)} | values)
 
-    def save_checkpoint(self, step: int, state: dict[str, Any]) -> None:
-        """Writes the state after `step` steps; the one before it goes once this one is safely on the disk."""
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        checkpoints = self.path / "checkpoints"
-        checkpoints.mkdir(exist_ok=True)
-        target = checkpoints / f"step-{step:08d}.pt"
-        write_atomically(target, buffer.getvalue())
-        for other in checkpoints.iterdir():
-            if other != target:
-                other.unlink()
-
-    def load_checkpoint(self) -> tuple[int, dict[str, Any]] | None:
-        """The newest checkpoint as (steps done, state), with metrics.jsonl cut back to it; None if there is none."""
-        found = sorted((self.path / "checkpoints").glob("step-*.pt"))
-        if not found:
-            self._truncate_metrics(0)
-            return None
-        step = int(found[-1].stem.removeprefix("step-"))
-        self._truncate_metrics(step)
-        return step, torch.load(found[-1], map_location="cpu", weights_only=True)
-
-    def _truncate_metrics(self, num_steps: int) -> None:
+    def truncate_metrics(self, num_steps: int) -> None:
+        """Takes rows after `num_steps` steps out of metrics.jsonl: the run goes on from there."""
         if not self.metrics_path.exists():
             return
         rows = []
@@ -146,17 +136,23 @@ def _append(path: Path, row: dict[str, Any]) -> None:
         file.write(json.dumps(row) + "\n")
 
 
-def _refuse_other(config_path: Path, config: Section, ignore: set[str]) -> None:
+def _without_this_start(config: Section) -> Section:
+    """`config` with the defaults of what belongs to one start of a run, for one who reads or reuses it."""
+    if not isinstance(config, RunConfig):
+        return config
+    fields = RunConfig.of_this_start - {"output"}
+    return config.model_copy(update={name: RunConfig.model_fields[name].default for name in fields})
+
+
+def _other_values(config_path: Path, config: Section, ignore: frozenset[str]) -> list[str]:
     stored = _flat({k: v for k, v in read_yaml(config_path).items() if k not in ignore})
-    given = _flat(config.model_dump(mode="json", exclude=ignore))
+    given = _flat(config.model_dump(mode="json", exclude=set(ignore)))
     different = [key for key in given.keys() | stored.keys() if given.get(key) != stored.get(key)]
-    if different:
-        changes = ", ".join(f"{key}: {stored.get(key)!r}, now {given.get(key)!r}" for key in sorted(different)[:3])
-        more = f" and {len(different) - 3} more" if len(different) > 3 else ""
-        raise CheckpointError(
-            f"{config_path.parent} holds a run with other values ({changes}{more}); "
-            "give another output folder, or delete this one to start anew"
-        )
+    if not different:
+        return []
+    changes = ", ".join(f"{key}: {stored.get(key)!r}, now {given.get(key)!r}" for key in sorted(different)[:3])
+    more = f" and {len(different) - 3} more" if len(different) > 3 else ""
+    return [f"with other values ({changes}{more})"]
 
 
 def _flat(values: Any, prefix: str = "") -> dict[str, Any]:

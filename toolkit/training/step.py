@@ -1,6 +1,6 @@
 """What the loop knows of a method and of its data: one step's loss, and batches by number."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -26,18 +26,54 @@ class Step:
 
 
 class Batches(Protocol):
-    """Training data as a pure function of the step, so that a resumed run sees what it would have seen."""
+    """Training data as a pure function of the step, so that a resumed run sees what it would have seen.
 
-    def batch(self, step: int) -> Any:
-        """The batch of step `step`, counted from 0; any step may be asked for, in any order."""
+    May also have `samples_per_epoch: int`, for budgets in epochs; `num_tokens(step) -> int`, for budgets in tokens; and
+    `sample_ids(step, shard, num_shards) -> list[int]`, numbers by which a sample that broke a run is found again.
+    """
+
+    def batch(self, step: int, shard: int = 0, num_shards: int = 1) -> Any:
+        """A part of the batch of step `step`, counted from 0; any step may be asked for, in any order.
+
+        Args:
+            step: Which global batch.
+            shard: Which of its parts.
+            num_shards: In how many equal, consecutive parts it is cut.
+        """
         ...
 
 
-class BatchesByStep(torch.utils.data.Dataset[Any]):
-    """A `Batches` as a torch data set whose items are whole batches, so that DataLoader workers can prefetch."""
+@dataclass(frozen=True)
+class Shards(torch.utils.data.Sampler[tuple[int, int, int]]):
+    """The parts of the global batches that one process works on, in order: (step, shard, num_shards).
+
+    Attributes:
+        steps: Which global batches.
+        mine: The process's parts of each of them.
+        num_shards: Parts of all processes.
+        passes: How often the parts of one batch follow each other: gradient caching sees them twice.
+    """
+
+    steps: range
+    mine: range
+    num_shards: int
+    passes: int = 1
+
+    def __iter__(self) -> Iterator[tuple[int, int, int]]:
+        for step in self.steps:
+            for _ in range(self.passes):
+                for shard in self.mine:
+                    yield step, shard, self.num_shards
+
+    def __len__(self) -> int:
+        return len(self.steps) * len(self.mine) * self.passes
+
+
+class ShardDataset(torch.utils.data.Dataset[Any]):
+    """A `Batches` as a torch data set whose items are (shard, batch), so that DataLoader workers can prefetch."""
 
     def __init__(self, batches: Batches) -> None:
         self.batches = batches
 
-    def __getitem__(self, step: int) -> Any:
-        return self.batches.batch(step)
+    def __getitem__(self, key: tuple[int, int, int]) -> tuple[int, Any]:
+        return key[1], self.batches.batch(*key)

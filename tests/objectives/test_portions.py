@@ -1,0 +1,113 @@
+"""Loss and gradients of every method are those of the whole batch, however it is shared out, in float64."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from tests.objectives.examples import TEXTS, example_batch, example_encoder, tokenizer
+from tests.training.processes import run_together
+from toolkit.encoders.scan import ScanEncoder, ScanEncoderConfig
+from toolkit.errors import ConfigError
+from toolkit.objectives import OBJECTIVES, build_objective
+from toolkit.scans import Preprocessing
+from toolkit.text import MaskedBatches, MaskingConfig, TokenStore
+from toolkit.training import TrainingConfig
+from toolkit.training.engine import Engine
+from toolkit.training.feed import Feed
+
+BATCH_SIZE = 8
+
+
+class Views:
+    """The example views, cut into shards."""
+
+    def batch(self, step: int, shard: int = 0, num_shards: int = 1) -> dict[str, torch.Tensor]:
+        size = BATCH_SIZE // num_shards
+        whole = example_batch("scans", BATCH_SIZE)
+        return {name: view[shard * size : (shard + 1) * size].double() for name, view in whole.items()}
+
+
+def batches(modality: str) -> Any:
+    if modality == "scans":
+        return Views()
+    store = TokenStore.build(TEXTS, ["en"] * len(TEXTS), tokenizer(), 32)
+    masking = MaskingConfig(share=0.3)
+    return MaskedBatches(store, tokenizer(), masking, batch_size=BATCH_SIZE, seed=0, temperature=1.0)
+
+
+def independent(name: str) -> nn.Module:
+    """The method with norms that do not look at the batch."""
+    cls = OBJECTIVES.get(name)
+    config = cls.Config(**({"head_norm": "layer"} if "head_norm" in cls.Config.model_fields else {}))
+    if cls.modality == "text":
+        return build_objective(config, example_encoder("text"))
+    encoder = ScanEncoder(ScanEncoderConfig(width=8, norm="group"), Preprocessing()).untrained(0)
+    return build_objective(config, encoder)
+
+
+def default(name: str) -> nn.Module:
+    cls = OBJECTIVES.get(name)
+    return build_objective(cls.Config(), example_encoder(cls.modality))
+
+
+def gradients(objective: nn.Module, micro_batch_size: int | None = None) -> dict[str, torch.Tensor]:
+    """Loss, buffers and the gradient of each parameter after the first batch."""
+    config = TrainingConfig(num_steps=1, batch_size=BATCH_SIZE, micro_batch_size=micro_batch_size, clip_norm=1e9)
+    engine = Engine(objective.double(), config, seed=0)
+    feed = Feed(batches(objective.modality), config, 1, engine.accelerator.device)  # type: ignore[arg-type]
+    engine.begin(feed, 0)
+    outcome = engine.gradients(feed, 0)
+    found = {f"gradient of {name}": p.grad for name, p in objective.named_parameters() if p.grad is not None}
+    found |= {name: buffer for name, buffer in objective.named_buffers() if "running" in name}
+    return found | {"loss": outcome.loss}
+
+
+def assert_equal(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-9, atol=1e-12, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def in_a_process(name: str, make: Any, micro_batch_size: int | None, folder: Path) -> None:
+    found = gradients(make(name), micro_batch_size)
+    torch.save(found, folder / f"{torch.distributed.get_rank()}.pt")
+
+
+@pytest.fixture(params=list(OBJECTIVES))
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.mark.parametrize(("make", "micro_batch_size"), [(default, None), (independent, 2)])
+def test_two_processes_equal_one_with_the_whole_batch(
+    name: str, make: Any, micro_batch_size: int | None, tmp_path: Path
+) -> None:
+    tokenizer()
+    run_together(2, in_a_process, name, make, micro_batch_size, tmp_path)
+    expected = gradients(make(name))
+    for rank in range(2):
+        assert_equal(torch.load(tmp_path / f"{rank}.pt", weights_only=True), expected)
+
+
+@pytest.mark.parametrize("micro_batch_size", [4, 2])
+def test_portions_equal_the_whole_batch(name: str, micro_batch_size: int) -> None:
+    assert_equal(gradients(independent(name), micro_batch_size), gradients(independent(name)))
+
+
+def test_batch_norm_in_portions_is_refused_with_the_remedy() -> None:
+    with pytest.raises(ConfigError, match=r"encoder\.norm: group and objective\.head_norm: layer"):
+        gradients(default("simclr"), 4)
+
+
+def test_caching_gives_other_gradients_under_batch_norm() -> None:
+    """Why it is refused: they would differ by most of their size."""
+    expected = gradients(default("simclr"))
+    objective = default("simclr")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Engine, "_refuse_batch_norm", lambda self: None)
+        found = gradients(objective, 2)
+    name = next(name for name in expected if name.endswith("conv1.weight"))
+    assert (found[name] - expected[name]).norm() > 0.3 * expected[name].norm()

@@ -1,0 +1,58 @@
+"""LARS against its formula in NumPy; what decays."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from toolkit.training.optim import LARS, build_optimizer, decay_groups
+
+
+def network() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 1))
+
+
+def test_only_matrices_decay() -> None:
+    matrices, vectors = decay_groups(network(), 0.1)
+    assert matrices["weight_decay"] == 0.1 and vectors["weight_decay"] == 0.0
+    assert len(matrices["params"]) == 2 and len(vectors["params"]) == 4
+
+
+def test_what_is_frozen_is_left_out() -> None:
+    net = network()
+    net[0].weight.requires_grad_(False)
+    assert [len(group["params"]) for group in build_optimizer(net, "lars", lr=1, weight_decay=0).param_groups] == [1, 4]
+
+
+def test_lars_is_the_papers_formula() -> None:
+    rng = np.random.default_rng(0)
+    matrix, bias, zeros = rng.normal(size=(3, 5)), rng.normal(size=5), np.zeros((2, 2))
+    parameters = [nn.Parameter(torch.tensor(value)) for value in (matrix, bias, zeros)]
+    groups = [{"params": [parameters[0], parameters[2]], "weight_decay": 0.1}, {"params": [parameters[1]]}]
+    optimizer = LARS(groups, lr=0.5, momentum=0.8, trust_coefficient=0.02)
+    moved = [np.zeros_like(value) for value in (matrix, bias, zeros)]
+    for step in range(4):
+        if step == 2:  # the state survives being saved
+            state = optimizer.state_dict()
+            optimizer = LARS(groups, lr=0.5, momentum=0.8, trust_coefficient=0.02)
+            optimizer.load_state_dict(state)
+        lr = 0.5 / (1 + step)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        gradients = [rng.normal(size=value.shape) for value in (matrix, bias, zeros)]
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = torch.tensor(gradient)
+        optimizer.step()
+        for i, value in enumerate((matrix, bias, zeros)):
+            direction = gradients[i] + (0.1 * value if i != 1 else 0)
+            if i != 1 and np.linalg.norm(value) > 0:
+                direction = direction * 0.02 * np.linalg.norm(value) / np.linalg.norm(direction)
+            moved[i] = 0.8 * moved[i] + direction
+            value -= lr * moved[i]
+            np.testing.assert_allclose(parameters[i].detach().numpy(), value, rtol=1e-12)
+
+
+def test_lars_survives_a_gradient_of_zeros() -> None:
+    parameter = nn.Parameter(torch.ones(2, 2))
+    parameter.grad = torch.zeros(2, 2)
+    LARS([parameter], lr=1).step()
+    assert torch.equal(parameter, torch.ones(2, 2))

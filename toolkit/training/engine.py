@@ -1,0 +1,266 @@
+"""One optimiser step on a global batch, however many processes and portions it takes."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from toolkit.console import log
+from toolkit.errors import ConfigError, TrainingError
+from toolkit.training.config import TrainingConfig
+from toolkit.training.feed import Feed, Layout
+from toolkit.training.gather import num_processes
+from toolkit.training.machine import on_cpu
+from toolkit.training.optim import build_optimizer, set_learning_rate
+from toolkit.training.step import Step
+from toolkit.training.sync_batch_norm import batch_dependent_layers, convert_sync_batch_norm
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a step came to, over all processes; logs and embeddings are this process's."""
+
+    loss: Tensor
+    grad_norm: Tensor
+    count: Tensor | int
+    stop: bool
+    logs: Mapping[str, Tensor | float] = field(default_factory=dict)
+    embeddings: Tensor | None = None
+
+
+class Engine:
+    """A method, its optimiser and its averages, on this process's device.
+
+    Args:
+        objective: Trained in place. `forward(batch)` gives a `Step`. A contrastive one has `embed(batch)`, a tuple of
+            (B, D), and `step(z)`, the `Step` of such a tuple without parameters of its own: then a batch in portions
+            goes through gradient caching (Gao et al. 2021, arXiv:2101.06983), which gives the gradients of the whole
+            batch in the memory of a portion.
+        config: Rates, portions, precision.
+        seed: Seed of everything random inside the objective.
+    """
+
+    def __init__(self, objective: nn.Module, config: TrainingConfig, seed: int) -> None:
+        self.objective, self.config, self.seed = objective, config, seed
+        self.accelerator = _accelerator(config)
+        self.world_size = self.accelerator.num_processes
+        self.layout = Layout.of(
+            config.batch_size, config.micro_batch_size, self.accelerator.process_index, self.world_size
+        )
+        self._refuse_batch_norm()
+        if self.world_size > 1:
+            objective = convert_sync_batch_norm(objective)
+        encoder = getattr(objective, "encoder", objective)
+        if config.gradient_checkpointing:
+            encoder.enable_gradient_checkpointing()
+        if config.compile:
+            encoder.compile()
+        optimizer = build_optimizer(objective, config.optimizer, lr=config.lr, weight_decay=config.weight_decay)
+        self.model, self.optimizer = self.accelerator.prepare(_Routed(objective), optimizer)
+        averaging = get_ema_multi_avg_fn(config.ema_decay) if config.ema_decay else None
+        self.average = AveragedModel(objective, multi_avg_fn=averaging, use_buffers=True) if averaging else None
+        self.model.train()
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether reading a value makes the CPU wait."""
+        return self.accelerator.device.type != "cpu"
+
+    @property
+    def cached(self) -> bool:
+        """Whether the loss needs the embeddings of all portions before any gradient."""
+        return hasattr(self.objective, "embed") and len(self.layout.mine) > 1
+
+    def begin(self, feed: Feed, step: int) -> None:
+        """Sets `feed` to the shards of `step`."""
+        feed.start(step, self.layout, passes=2 if self.cached else 1)
+
+    def step(
+        self, feed: Feed, step: int, lr: float, progress: float, stop: Callable[[], bool] = lambda: False
+    ) -> Outcome:
+        """One optimiser step. Out of memory, it tries smaller portions of the same batch.
+
+        Args:
+            feed: At the shards of `step`.
+            step: Number of the global batch.
+            lr: Learning rate.
+            progress: Share of the training that is done after this step.
+            stop: Whether this process was asked to end; `Outcome.stop` says whether any was.
+        """
+        while True:
+            try:
+                outcome = self.gradients(feed, step, stop)
+                break
+            except torch.OutOfMemoryError as error:
+                self._halve(error)
+                self.begin(feed, step)
+        set_learning_rate(self.optimizer, lr)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if not self.accelerator.optimizer_step_was_skipped:  # as fp16 does when its scale was too large
+            if self.average:
+                self.average.update_parameters(self.objective)
+            if after_step := getattr(self.objective, "after_step", None):
+                after_step(progress)
+        return outcome
+
+    def gradients(self, feed: Feed, step: int, stop: Callable[[], bool] = lambda: False) -> Outcome:
+        """Leaves the clipped gradient of the mean loss over the global batch in the parameters; see `step`."""
+        parts = self._cached(feed, step) if self.cached else self._accumulated(feed, step)
+        device = self.accelerator.device
+        loss_sum = torch.stack([part.loss_sum.detach().double() for part in parts]).sum()
+        count: Tensor | int = sum(part.count for part in parts)
+        stopping = stop()
+        if self.world_size > 1:
+            own = torch.stack(
+                [loss_sum, torch.as_tensor(count, device=device), torch.tensor(float(stopping), device=device)]
+            )
+            loss_sum, count, num_stops = self.accelerator.reduce(own.double(), "sum")
+            stopping = bool(num_stops)
+        if self.layout.num_shards > 1:  # the portions were divided by a nominal count: the true one is known only now
+            gradients = [p.grad for p in self.objective.parameters() if p.grad is not None]
+            torch._foreach_mul_(gradients, self.config.batch_size / max(float(count), 1.0))
+        grad_norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+        last = parts[-1]
+        return Outcome(loss_sum / max(float(count), 1.0), grad_norm, count, stopping, last.logs, last.embeddings)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a run needs to go on, save what follows from (seed, step)."""
+        scaler = self.accelerator.scaler
+        return {
+            "module": self.objective.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average.state_dict() if self.average else {},
+            "scaler": scaler.state_dict() if scaler else {},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes back what `state_dict` gave.
+
+        Raises:
+            RuntimeError, ValueError, KeyError: It belongs to another model.
+        """
+        self.objective.load_state_dict(state["module"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.average:
+            self.average.load_state_dict(state["average"])
+        if self.accelerator.scaler and state.get("scaler"):
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+
+    def finish(self) -> None:
+        """Leaves the objective on the CPU, in evaluation mode, with the averaged weights where there are any."""
+        if self.average:
+            self.objective.load_state_dict(self.average.module.state_dict())
+        self.objective.to("cpu").eval()
+
+    def _accumulated(self, feed: Feed, step: int) -> list[Step]:
+        """Gradients of the summed loss, portion by portion."""
+        parts = []
+        for last in self._portions():
+            shard, batch = feed.next()
+            with self._unless(last), self._randomness(step, shard):
+                part: Step = self.model("forward", batch)
+                self._backward(part)
+            parts.append(Step(part.loss_sum.detach(), part.count, part.logs, part.embeddings))
+        return parts
+
+    def _cached(self, feed: Feed, step: int) -> list[Step]:
+        """Embeds all portions without a graph, takes the loss's gradient of the embeddings, then embeds each portion
+        again and hands that gradient on."""
+        embedded = []
+        for _ in self._portions():
+            shard, batch = feed.next()
+            with torch.no_grad(), self._randomness(step, shard):
+                embedded.append(self.model("embed", batch))
+        z = tuple(torch.cat(parts).requires_grad_() for parts in zip(*embedded, strict=True))
+        whole: Step = self.objective.step(z)  # type: ignore[operator]
+        gradients = torch.autograd.grad(self._scaled(whole), z)
+        sizes = [len(parts[0]) for parts in embedded]
+        for last, *rows in zip(self._portions(), *(g.split(sizes) for g in gradients), strict=True):
+            shard, batch = feed.next()
+            with self._unless(last), self._randomness(step, shard):
+                again = self.model("embed", batch)
+                self.accelerator.backward(sum((part * row).sum() for part, row in zip(again, rows, strict=True)))
+        return [Step(whole.loss_sum.detach(), whole.count, whole.logs, whole.embeddings)]
+
+    def _backward(self, part: Step) -> None:
+        self.accelerator.backward(self._scaled(part))
+
+    def _scaled(self, part: Step) -> Tensor:
+        """The loss as it is differentiated: a mean. Gradients are averaged over processes, hence the factor."""
+        if self.layout.num_shards == 1:
+            return part.loss_sum / torch.as_tensor(part.count, device=part.loss_sum.device).clamp_min(1)
+        return part.loss_sum * (self.world_size / self.config.batch_size)
+
+    def _portions(self) -> Iterator[bool]:
+        """For each of this process's shards, whether it is the last."""
+        return (shard == self.layout.mine[-1] for shard in self.layout.mine)
+
+    def _unless(self, last: bool) -> AbstractContextManager[Any]:
+        """Processes exchange gradients with the last portion only."""
+        return nullcontext() if last else self.accelerator.no_sync(self.model)
+
+    @contextmanager
+    def _randomness(self, step: int, shard: int) -> Iterator[None]:
+        torch.manual_seed(_mix(self.seed, step, shard))  # the same again when a portion is embedded again
+        yield
+
+    def _halve(self, error: BaseException) -> None:
+        micro = self.config.batch_size // self.layout.num_shards
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.world_size > 1 or micro % 2 or micro == 2:
+            raise TrainingError(
+                f"out of memory with {micro} samples at once; set training.micro_batch_size below that"
+            ) from error
+        layout = Layout.of(self.config.batch_size, micro // 2)
+        log.warning("out of memory: going on with training.micro_batch_size %d, the same batch_size", micro // 2)
+        self.layout = layout
+        self._refuse_batch_norm()
+        if self.accelerator.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _refuse_batch_norm(self) -> None:
+        if len(self.layout.mine) > 1 and (layers := batch_dependent_layers(self.objective)):
+            raise ConfigError(
+                f"training.micro_batch_size: {len(layers)} batch norms ({layers[0]}, ...) would see a portion and not "
+                "the batch, and the gradients would be others; set encoder.norm: group and objective.head_norm: "
+                "layer, or leave micro_batch_size empty"
+            )
+
+
+class _Routed(nn.Module):
+    """Lets DistributedDataParallel and autocast wrap any method of an objective, not only `forward`."""
+
+    def __init__(self, objective: nn.Module) -> None:
+        super().__init__()
+        self.objective = objective
+
+    def forward(self, method: str, batch: Any) -> Any:
+        return getattr(self.objective, method)(batch)
+
+
+def _accelerator(config: TrainingConfig) -> Accelerator:
+    AcceleratorState._reset_state()  # an earlier fit of this process may have had another precision
+    if config.precision == "fp16" and on_cpu():
+        raise ConfigError("training.precision: fp16 needs a GPU, where the loss can be scaled; take bf16 or no")
+    # Without `cpu`, Accelerate takes processes that torchrun started on a machine without GPUs for strangers.
+    accelerator = Accelerator(mixed_precision=config.precision, cpu=on_cpu())
+    assert accelerator.num_processes == num_processes()  # or losses would gather from processes that we don't know of
+    return accelerator
+
+
+def _mix(*numbers: int) -> int:
+    """One seed from several numbers, such that near ones give unrelated seeds (splitmix64)."""
+    mixed = 0
+    for number in numbers:
+        mixed = (mixed + number + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
+        mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
+        mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
+        mixed ^= mixed >> 31
+    return mixed >> 1

@@ -1,0 +1,102 @@
+"""Batches on their way to the device: cut into shards, prepared ahead, timed."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate.utils import send_to_device
+from torch.utils.data import DataLoader
+
+from toolkit.errors import ConfigError, TrainingError
+from toolkit.training.config import TrainingConfig
+from toolkit.training.step import Batches, ShardDataset, Shards
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a global batch is cut: by process, then by what goes through the network at once.
+
+    Attributes:
+        num_shards: Parts of all processes together.
+        mine: This process's parts.
+    """
+
+    num_shards: int
+    mine: range
+
+    @classmethod
+    def of(cls, batch_size: int, micro_batch_size: int | None, rank: int = 0, world_size: int = 1) -> "Layout":
+        """The layout of one process.
+
+        Raises:
+            ConfigError: The batch cannot be shared out evenly.
+        """
+        if batch_size % world_size:
+            raise ConfigError(f"training.batch_size {batch_size} is not a multiple of the {world_size} processes")
+        share = batch_size // world_size
+        micro = min(micro_batch_size or share, share)
+        if share % micro:
+            raise ConfigError(
+                f"training.micro_batch_size {micro} does not divide the {share} samples that each of {world_size} "
+                "processes gets of training.batch_size"
+            )
+        return cls(batch_size // micro, range(rank * (share // micro), (rank + 1) * (share // micro)))
+
+
+class Feed:
+    """An endless row of (shard, batch on the device), and how long the loop waited for it.
+
+    Args:
+        batches: The data.
+        config: Workers and their patience.
+        num_steps: Where the run ends.
+        device: Where batches go.
+
+    Attributes:
+        waited_s: Seconds that `next` has taken since the start.
+    """
+
+    def __init__(self, batches: Batches, config: TrainingConfig, num_steps: int, device: torch.device) -> None:
+        self._batches, self._config, self._num_steps, self._device = batches, config, num_steps, device
+        self.waited_s = 0.0
+        self._mask: torch.Tensor | None = None
+
+    def start(self, step: int, layout: Layout, passes: int) -> None:
+        """Begins at the first shard of `step`, whatever was under way."""
+        workers = self._config.num_workers
+        loader = DataLoader(
+            ShardDataset(self._batches),
+            batch_size=None,
+            sampler=Shards(range(step, self._num_steps), layout.mine, layout.num_shards, passes),
+            num_workers=workers,
+            timeout=self._config.worker_timeout_s if workers else 0,
+            pin_memory=self._device.type == "cuda",
+        )
+        self._items = iter(loader)
+
+    @property
+    def padding(self) -> float | None:
+        """Share of the last batch that is padding; None where nothing is padded."""
+        return None if self._mask is None else 1 - self._mask.float().mean().item()
+
+    def next(self) -> tuple[int, Any]:
+        """The next shard's number and batch.
+
+        Raises:
+            TrainingError: A worker died or gave nothing for too long.
+        """
+        started = time.monotonic()
+        try:
+            shard, batch = next(self._items)
+        except RuntimeError as error:
+            if "DataLoader" not in str(error):
+                raise
+            raise TrainingError(
+                f"a process that prepares batches died or hung ({str(error).splitlines()[0]}); mostly it is out of "
+                "memory: lower training.num_workers, or raise training.worker_timeout_s if the data are merely slow"
+            ) from None
+        batch = send_to_device(batch, self._device, non_blocking=True)
+        self.waited_s += time.monotonic() - started
+        self._mask = batch.get("attention_mask") if isinstance(batch, dict) else None
+        return shard, batch

@@ -1,0 +1,104 @@
+"""What a run will take, from a few of its steps; and where its time goes, from a trace."""
+
+import copy
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from toolkit.console import log
+from toolkit.training.engine import Engine
+from toolkit.training.feed import Feed
+from toolkit.training.run_folder import RunFolder
+
+WARM_UP_STEPS, MIN_STEPS, MAX_STEPS, PATIENCE_S = 2, 5, 50, 20.0
+
+
+def plan(engine: Engine, feed: Feed, num_steps: int, description: str) -> dict[str, float]:
+    """Takes a few steps, says what all of them will take, and puts the model back as it was.
+
+    Args:
+        engine: As it is before the first step.
+        feed: The data.
+        num_steps: Of the run.
+        description: Of the run.
+
+    Returns:
+        `hours`, `memory_gb` (largest so far, of this process or its GPU), `checkpoint_gb`, `data_wait` (share of the
+        time), `samples_per_s`.
+    """
+    config, before = engine.config, copy.deepcopy(engine.state_dict())
+    engine.begin(feed, 0)
+    seconds: list[float] = []
+    began = time.monotonic()
+    for step in range(min(num_steps, WARM_UP_STEPS + MAX_STEPS)):
+        if len(seconds) >= MIN_STEPS and time.monotonic() - began > PATIENCE_S:
+            break
+        if step == min(WARM_UP_STEPS, num_steps - 1):
+            feed.waited_s = 0.0
+        started = time.monotonic()
+        outcome = engine.step(feed, step, lr=0.0, progress=0.0)
+        outcome.loss.item()  # waits for the GPU
+        if step >= min(WARM_UP_STEPS, num_steps - 1):
+            seconds.append(time.monotonic() - started)
+    mean = sum(seconds) / len(seconds)
+    found = {
+        "hours": mean * num_steps / 3600,
+        "memory_gb": _peak_memory_gb(engine.accelerator.device),
+        "checkpoint_gb": config.keep_checkpoints * _num_bytes(engine.state_dict()) / 1e9,
+        "data_wait": feed.waited_s / sum(seconds),
+        "samples_per_s": config.batch_size / mean,
+    }
+    engine.load_state_dict(before)
+    engine.finish()
+    log.info(
+        "%s: %d steps of %d samples will take about %s (%.2f s a step, %.0f %% of it waiting for data), "
+        "%.1f GB of memory, %.2f GB of disk for checkpoints",
+        description, num_steps, config.batch_size, _duration(mean * num_steps), mean, 100 * found["data_wait"],
+        found["memory_gb"], found["checkpoint_gb"],
+    )  # fmt: skip
+    return found
+
+
+@contextmanager
+def profiled(folder: RunFolder) -> Iterator[Callable[[], Any]]:
+    """Writes `trace.json` of the steps that `options.profile_steps` asks for, after two to warm up.
+
+    Yields:
+        To be called after each step.
+    """
+    num_steps = folder.options.profile_steps
+    if not num_steps:
+        yield lambda: None
+        return
+    path = folder.path / "trace.json"
+
+    def write(profiler: torch.profiler.profile) -> None:
+        profiler.export_chrome_trace(str(path))
+        log.info("the trace of %d steps: %s; open it at https://ui.perfetto.dev", num_steps, path)
+
+    schedule = torch.profiler.schedule(wait=1, warmup=1, active=num_steps, repeat=1)
+    with torch.profiler.profile(schedule=schedule, on_trace_ready=write) as profiler:
+        yield profiler.step
+
+
+def _peak_memory_gb(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e9 if sys.platform == "darwin" else peak * 1024 / 1e9
+
+
+def _num_bytes(state: Any) -> int:
+    if isinstance(state, torch.Tensor):
+        return state.numel() * state.element_size()
+    parts = state.values() if isinstance(state, dict) else state if isinstance(state, list | tuple) else ()
+    return sum(_num_bytes(part) for part in parts)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} hours" if seconds >= 5400 else f"{max(1, round(seconds / 60))} minutes"

@@ -1,0 +1,43 @@
+"""Signals that ask a run to end: it finishes the step, saves, and says how to go on."""
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Self
+
+from toolkit.console import log
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+"""A scheduler's request to end, and Slurm's warning before the time is over (`--signal=USR1@120`)."""
+
+
+class Preemption:
+    """Notes a signal while it is entered; outside the main thread, where Python allows no handlers, it does nothing.
+
+    Attributes:
+        signal_name: The first signal that came, or None.
+    """
+
+    def __init__(self) -> None:
+        self.signal_name: str | None = None
+        self._previous: dict[signal.Signals, object] = {}
+
+    def asked(self) -> bool:
+        """Whether a signal came."""
+        return self.signal_name is not None
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._previous = {number: signal.signal(number, self._note) for number in SIGNALS}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.signal_name is None:
+            self.signal_name = signal.Signals(number).name
+            log.warning("%s: saving after this step, then ending", self.signal_name)
