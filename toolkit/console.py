@@ -57,7 +57,7 @@ def track(
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[status]}"),
+            TextColumn("{task.fields[status]}", markup=False),
         )
         with Progress(*columns, console=console, transient=True) as progress:
             task = progress.add_task(description, total=total, completed=done, status="")
@@ -71,7 +71,11 @@ def track(
         if time.monotonic() - last > PLAIN_LINE_EVERY_S:
             last = time.monotonic()
             seconds = last - started
-            parts = [f"{count + done}/{total or '?'}", f"{seconds:.0f} s"]
+            parts = [f"{count + done}/{total or '?'}", f"{seconds:.0f} s", _rate(count / seconds)]
             if total:
                 parts.append(f"{seconds / count * (total - done - count):.0f} s left")
             log.info("%s: %s", description, ", ".join(filter(None, [*parts, status()])))
+
+
+def _rate(per_s: float) -> str:
+    return f"{per_s:.3g}/s" if per_s >= 1 else f"{1 / per_s:.3g} s each"

@@ -71,9 +71,22 @@ def assert_equal(found: dict[str, torch.Tensor], expected: dict[str, torch.Tenso
         torch.testing.assert_close(found[name], value, rtol=1e-9, atol=1e-12, msg=lambda m, n=name: f"{n}: {m}")
 
 
-def in_a_process(name: str, make: Any, micro_batch_size: int | None, folder: Path) -> None:
-    found = gradients(make(name), micro_batch_size)
-    torch.save(found, folder / f"{torch.distributed.get_rank()}.pt")
+CASES: dict[str, tuple[Any, int | None]] = {"shared": (default, None), "shared in portions": (independent, 2)}
+
+
+def in_a_process(folder: Path) -> None:
+    for name in OBJECTIVES:
+        for case, (make, micro_batch_size) in CASES.items():
+            found = gradients(make(name), micro_batch_size)
+            torch.save(found, folder / f"{name} {case} {torch.distributed.get_rank()}.pt")
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes found in every case: they take seconds to start."""
+    folder = tmp_path_factory.mktemp("together")
+    run_together(2, in_a_process, folder)
+    return folder
 
 
 @pytest.fixture(params=list(OBJECTIVES))
@@ -81,15 +94,11 @@ def name(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-@pytest.mark.parametrize(("make", "micro_batch_size"), [(default, None), (independent, 2)])
-def test_two_processes_equal_one_with_the_whole_batch(
-    name: str, make: Any, micro_batch_size: int | None, tmp_path: Path
-) -> None:
-    tokenizer()
-    run_together(2, in_a_process, name, make, micro_batch_size, tmp_path)
-    expected = gradients(make(name))
+@pytest.mark.parametrize("case", CASES)
+def test_two_processes_equal_one_with_the_whole_batch(name: str, case: str, together: Path) -> None:
+    expected = gradients(CASES[case][0](name))
     for rank in range(2):
-        assert_equal(torch.load(tmp_path / f"{rank}.pt", weights_only=True), expected)
+        assert_equal(torch.load(together / f"{name} {case} {rank}.pt", weights_only=True), expected)
 
 
 @pytest.mark.parametrize("micro_batch_size", [4, 2])

@@ -80,7 +80,9 @@ def samples(folder: Path, name: str) -> dict[int, list[int]]:
         for step, ids in map(json.loads, path.read_text().splitlines()):
             found.setdefault(step, {})[ids[0]] = ids
     # Steps between the checkpoint and the stop were done twice, by two numbers of processes.
-    return {step: list(dict.fromkeys(n for first in sorted(parts) for n in parts[first])) for step, parts in found.items()}
+    return {
+        step: list(dict.fromkeys(n for first in sorted(parts) for n in parts[first])) for step, parts in found.items()
+    }
 
 
 def assert_same_run(folder: Path, one: str, other: str) -> None:

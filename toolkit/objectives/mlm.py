@@ -1,6 +1,7 @@
 """Masked language modelling (Devlin et al., 2019, arXiv:1810.04805), the output head on masked positions
 only."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -11,6 +12,7 @@ from toolkit.config import Section
 from toolkit.encoders.text import TextEncoder
 from toolkit.objectives.base import Objective, register
 from toolkit.training import Step
+from toolkit.training.alarms import Limit
 
 
 class MLMConfig(Section):
@@ -73,6 +75,8 @@ class MLM(Objective):
 
     modality: ClassVar[Literal["scans", "text"]] = "text"
     Config: ClassVar[type[Section]] = MLMConfig
+    # Nothing here asks pooled vectors to spread: 0.11 in a healthy run.
+    alarm_limits: ClassVar[Mapping[str, Limit]] = {"embedding_std": Limit(), "effective_rank": Limit()}
 
     def __init__(self, config: MLMConfig, encoder: TextEncoder) -> None:
         super().__init__(config, encoder)

@@ -1,6 +1,10 @@
 """Batches on their way to the device: cut into shards, prepared ahead, timed."""
 
+import signal
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,16 +91,33 @@ class Feed:
             TrainingError: A worker died or gave nothing for too long.
         """
         started = time.monotonic()
+        failure = ""
         try:
             shard, batch = next(self._items)
         except RuntimeError as error:
-            if "DataLoader" not in str(error):
+            if "DataLoader" not in (failure := str(error)):
                 raise
+        if failure:
+            with _ends_of_processes_unheard():
+                self._items = iter(())
             raise TrainingError(
-                f"a process that prepares batches died or hung ({str(error).splitlines()[0]}); mostly it is out of "
+                f"a process that prepares batches died or hung ({failure.splitlines()[0]}); mostly it is out of "
                 "memory: lower training.num_workers, or raise training.worker_timeout_s if the data are merely slow"
-            ) from None
+            )
         batch = send_to_device(batch, self._device, non_blocking=True)
         self.waited_s += time.monotonic() - started
         self._mask = batch.get("attention_mask") if isinstance(batch, dict) else None
         return shard, batch
+
+
+@contextmanager
+def _ends_of_processes_unheard() -> Iterator[None]:
+    """torch raises at each process's end while a dead worker is known, wherever the main thread is then."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, handler)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 
+from toolkit.errors import TrainingError
 from toolkit.training.alarms import Alarms
 from toolkit.training.engine import Outcome
 from toolkit.training.feed import Feed
@@ -62,7 +63,12 @@ class Journal:
             tracker.log(done, values | clocks)
         self._status = f"loss {values['loss']:.4g}"
         self._status += f", rank {values['effective_rank']:.0f}" if "effective_rank" in values else ""
-        for alarm in [*self.alarms.check_clocks(done, clocks), *self.alarms.check_values(done, values)]:
+        try:
+            found = [*self.alarms.check_clocks(done, clocks), *self.alarms.check_values(done, values)]
+        except TrainingError as error:  # a collapse that ends the run
+            self.folder.log_alarm(done, "collapse", str(error))
+            raise
+        for alarm in found:
             self.folder.log_alarm(alarm.step, alarm.kind, alarm.message)
 
     def status(self) -> str:

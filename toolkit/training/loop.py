@@ -115,7 +115,7 @@ def _restore(engine: Engine, alarms: Alarms, checkpoints: Checkpoints, folder: R
     found = checkpoints.newest()
     start = found[0] if found else 0
     if engine.accelerator.is_main_process:
-        folder.truncate_metrics(start)
+        folder.truncate_logs(start)
     if found is None:
         return 0
     written, now = checkpoints.record(start)["code"], code_version()

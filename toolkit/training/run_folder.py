@@ -95,12 +95,15 @@ class RunFolder:
         """Appends one row to timings.jsonl."""
         _append(self.timings_path, {"stage": stage, "seconds": round(seconds, 3)} | values)
 
-    def truncate_metrics(self, num_steps: int) -> None:
-        """Takes rows after `num_steps` steps out of metrics.jsonl: the run goes on from there."""
-        if not self.metrics_path.exists():
-            return
+    def truncate_logs(self, num_steps: int) -> None:
+        """Takes rows after `num_steps` steps out of metrics.jsonl and alarms.jsonl: the run goes on from there."""
+        for path in (self.metrics_path, self.alarms_path):
+            if path.exists():
+                self._truncate(path, num_steps)
+
+    def _truncate(self, path: Path, num_steps: int) -> None:
         rows = []
-        for line in self.metrics_path.read_text().splitlines():
+        for line in path.read_text(encoding="utf-8").splitlines():
             try:
                 row = json.loads(line)
             except json.JSONDecodeError:  # the line that was being written when the run was killed
@@ -108,7 +111,7 @@ class RunFolder:
             if row["step"] > num_steps:
                 break
             rows.append(line + "\n")
-        write_atomically(self.metrics_path, "".join(rows).encode())
+        write_atomically(path, "".join(rows).encode())
 
 
 def write_atomically(path: Path, content: bytes) -> None:
