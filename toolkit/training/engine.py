@@ -29,7 +29,7 @@ class Outcome:
     loss: Tensor
     grad_norm: Tensor
     count: Tensor | int
-    stop: bool
+    stop: Tensor | bool
     logs: Mapping[str, Tensor | float] = field(default_factory=dict)
     embeddings: Tensor | None = None
 
@@ -93,13 +93,9 @@ class Engine:
             progress: Share of the training that is done after this step.
             stop: Whether this process was asked to end; `Outcome.stop` says whether any was.
         """
-        while True:
-            try:
-                outcome = self.gradients(feed, step, stop)
-                break
-            except torch.OutOfMemoryError as error:
-                self._halve(error)
-                self.begin(feed, step)
+        while (outcome := self._gradients_in_memory(feed, step, stop)) is None:
+            self._halve()
+            self.begin(feed, step)
         set_learning_rate(self.optimizer, lr)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -116,19 +112,16 @@ class Engine:
         device = self.accelerator.device
         loss_sum = torch.stack([part.loss_sum.detach().double() for part in parts]).sum()
         count: Tensor | int = sum(part.count for part in parts)
-        stopping = stop()
+        stopping: Tensor | bool = stop()
         if self.world_size > 1:
-            own = torch.stack(
-                [loss_sum, torch.as_tensor(count, device=device), torch.tensor(float(stopping), device=device)]
-            )
-            loss_sum, count, num_stops = self.accelerator.reduce(own.double(), "sum")
-            stopping = bool(num_stops)
+            own = torch.stack([loss_sum, *(torch.as_tensor(float(x), device=device) for x in (count, stopping))])
+            loss_sum, count, stopping = self.accelerator.reduce(own, "sum")
         if self.layout.num_shards > 1:  # the portions were divided by a nominal count: the true one is known only now
             gradients = [p.grad for p in self.objective.parameters() if p.grad is not None]
-            torch._foreach_mul_(gradients, self.config.batch_size / max(float(count), 1.0))
+            torch._foreach_mul_(gradients, self.config.batch_size / _at_least_one(count))
         grad_norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
         last = parts[-1]
-        return Outcome(loss_sum / max(float(count), 1.0), grad_norm, count, stopping, last.logs, last.embeddings)
+        return Outcome(loss_sum / _at_least_one(count), grad_norm, count, stopping, last.logs, last.embeddings)
 
     def state_dict(self) -> dict[str, Any]:
         """All that a run needs to go on, save what follows from (seed, step)."""
@@ -195,7 +188,7 @@ class Engine:
     def _scaled(self, part: Step) -> Tensor:
         """The loss as it is differentiated: a mean. Gradients are averaged over processes, hence the factor."""
         if self.layout.num_shards == 1:
-            return part.loss_sum / torch.as_tensor(part.count, device=part.loss_sum.device).clamp_min(1)
+            return part.loss_sum / _at_least_one(part.count)
         return part.loss_sum * (self.world_size / self.config.batch_size)
 
     def _portions(self) -> Iterator[bool]:
@@ -211,13 +204,17 @@ class Engine:
         torch.manual_seed(_mix(self.seed, step, shard))  # the same again when a portion is embedded again
         yield
 
-    def _halve(self, error: BaseException) -> None:
+    def _gradients_in_memory(self, feed: Feed, step: int, stop: Callable[[], bool]) -> Outcome | None:
+        try:
+            return self.gradients(feed, step, stop)
+        except torch.OutOfMemoryError:
+            return None  # and not the error: its traceback holds what filled the memory
+
+    def _halve(self) -> None:
         micro = self.config.batch_size // self.layout.num_shards
         self.optimizer.zero_grad(set_to_none=True)
         if self.world_size > 1 or micro % 2 or micro == 2:
-            raise TrainingError(
-                f"out of memory with {micro} samples at once; set training.micro_batch_size below that"
-            ) from error
+            raise TrainingError(f"out of memory with {micro} samples at once; set training.micro_batch_size below that")
         layout = Layout.of(self.config.batch_size, micro // 2)
         log.warning("out of memory: going on with training.micro_batch_size %d, the same batch_size", micro // 2)
         self.layout = layout
@@ -232,6 +229,11 @@ class Engine:
                 "the batch, and the gradients would be others; set encoder.norm: group and objective.head_norm: "
                 "layer, or leave micro_batch_size empty"
             )
+
+
+def _at_least_one(count: Tensor | int) -> Tensor | int:
+    """A tensor stays one: reading it would make the CPU wait for the GPU."""
+    return count.clamp_min(1) if isinstance(count, Tensor) else max(count, 1)
 
 
 class _Routed(nn.Module):

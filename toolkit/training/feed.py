@@ -77,7 +77,8 @@ class Feed:
             timeout=self._config.worker_timeout_s if workers else 0,
             pin_memory=self._device.type == "cuda",
         )
-        self._items = iter(loader)
+        with _deaths_are_told_by_next():
+            self._items = iter(loader)
 
     @property
     def padding(self) -> float | None:
@@ -91,19 +92,16 @@ class Feed:
             TrainingError: A worker died or gave nothing for too long.
         """
         started = time.monotonic()
-        failure = ""
         try:
             shard, batch = next(self._items)
-        except RuntimeError as error:
-            if "DataLoader" not in (failure := str(error)):
+        except (RuntimeError, ConnectionError, EOFError) as error:  # the latter where what it had sent died with it
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            if isinstance(error, RuntimeError) and "DataLoader" not in reason:
                 raise
-        if failure:
-            with _ends_of_processes_unheard():
-                self._items = iter(())
             raise TrainingError(
-                f"a process that prepares batches died or hung ({failure.splitlines()[0]}); mostly it is out of "
+                f"a process that prepares batches died or hung ({reason}); mostly it is out of "
                 "memory: lower training.num_workers, or raise training.worker_timeout_s if the data are merely slow"
-            )
+            ) from None
         batch = send_to_device(batch, self._device, non_blocking=True)
         self.waited_s += time.monotonic() - started
         self._mask = batch.get("attention_mask") if isinstance(batch, dict) else None
@@ -111,12 +109,15 @@ class Feed:
 
 
 @contextmanager
-def _ends_of_processes_unheard() -> Iterator[None]:
-    """torch raises at each process's end while a dead worker is known, wherever the main thread is then."""
+def _deaths_are_told_by_next() -> Iterator[None]:
+    """Undoes the handler that torch sets, which raises wherever the main thread is when a worker dies.
+
+    `next` asks every few seconds whether they live, which is soon enough.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    handler = signal.getsignal(signal.SIGCHLD)
     try:
         yield
     finally:

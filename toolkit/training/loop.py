@@ -95,14 +95,16 @@ def fit(
                 bool(every) and (last or done % every == 0)
                 for every in (config.log_every, config.checkpoint_every, evaluate and config.evaluate_every)
             )
-            if (log_now or save_now or not engine.on_gpu) and not torch.isfinite(outcome.loss):
+            look_now = log_now or save_now or not engine.on_gpu  # a look at a GPU's values waits for them
+            if look_now and not torch.isfinite(outcome.loss):
                 raise TrainingError(_not_finite(engine, batches, folder, step, description))
             if (log_now or evaluate_now) and is_main:
                 journal.write(done, lr, outcome, evaluate() if evaluate and evaluate_now else {})
-            if (save_now or outcome.stop) and is_main:
+            stop_now = look_now and bool(outcome.stop)
+            if (save_now or stop_now) and is_main:
                 checkpoints.save(done, engine.state_dict() | {"alarms": alarms.state_dict()})
             step_profiled()
-            if outcome.stop and not last:
+            if stop_now and not last:
                 checkpoints.wait()
                 reason = preemption.signal_name or "another process"
                 raise Preempted(f"{description}: ended by {reason} after step {done}; saved, the same command goes on")
