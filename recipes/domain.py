@@ -31,7 +31,7 @@ from toolkit.reports import (
     write_report,
 )
 from toolkit.scans import overlay_png, views_png
-from toolkit.training import RunFolder, set_num_threads
+from toolkit.training import RunFolder, refuse_several_processes, set_num_threads
 
 scan_pretrain, text_pretrain, label_efficiency = map(
     load_recipe, ("scan_pretrain", "text_pretrain", "label_efficiency")
@@ -62,6 +62,7 @@ class Config(RunConfig):
 def run(config: Config, *, report: object = None) -> RunFolder:
     """Runs both legs, joins their tables and writes the page."""
     started = time.monotonic()
+    refuse_several_processes("domain")
     set_num_threads(config.num_threads)
     legs = {name: leg for name, leg in (("scans", config.scans), ("text", config.text)) if leg}
     cards = {name: load_card(name) for leg in legs.values() for name in leg.pretrain.cards}

@@ -29,7 +29,7 @@ from toolkit.reports import Report, write_report
 from toolkit.scans import AtlasTaskConfig, RegisteredScans, read_registered
 from toolkit.splits import refuse_seen
 from toolkit.text import divide_corpora
-from toolkit.training import RunFolder, set_num_threads
+from toolkit.training import RunFolder, refuse_several_processes, set_num_threads
 
 MAX_WORKERS = 8
 """Each worker holds an encoder and its own copy of the libraries, about half a gigabyte."""
@@ -80,6 +80,7 @@ def run(config: Config, *, report: object = None) -> Result:
     started = time.monotonic()
     if config.plan:
         raise ConfigError("plan: a study trains many small networks, and is not planned; plan the pretraining")
+    refuse_several_processes("label_efficiency")
     num_threads = set_num_threads(config.num_threads)
     encoder = load_encoder(config.encoder)
     cards = [load_card(name) for name in config.cards]

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from toolkit.cards import data_digest, fetch, load_card, write_model_card
 from toolkit.config import RunConfig, Section, main
+from toolkit.console import log
 from toolkit.encoders import save_encoder
 from toolkit.encoders.scan import ScanEncoder, ScanEncoderConfig
 from toolkit.errors import ConfigError
@@ -78,7 +79,13 @@ def run(config: Config, *, report: object = None) -> Result:
             volumes = registered.store(store, config.preprocessing)
             subjects = [scan.subject for scan in registered.of("pool", "pretraining")]
     training = config.training
-    batches = PatchBatches(volumes, config.views, training.batch_size, config.seed, num_threads=num_threads)
+    batches = PatchBatches(
+        volumes,
+        config.views,
+        training.batch_size,
+        config.seed,
+        num_threads=max(1, num_threads // max(1, training.num_workers)),
+    )
     encoder = ScanEncoder(config.encoder, config.preprocessing).untrained(config.seed)
     objective = build_objective(config.objective, encoder, seed=config.seed)
     evaluate = None
@@ -103,6 +110,7 @@ def run(config: Config, *, report: object = None) -> Result:
         config=config,
     )
     folder.log_timing("scan pretraining", time.monotonic() - started)
+    log.info("the encoder: %s", folder.path / "encoder")
     return result
 
 

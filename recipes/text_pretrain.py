@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import Field
 
 from toolkit.cards import data_digest, load_card, write_model_card
-from toolkit.config import RunConfig, Section, main
+from toolkit.config import RunConfig, Section, digest, main
 from toolkit.console import log
 from toolkit.encoders import save_encoder
 from toolkit.encoders.text import PoolingConfig, TextEncoder, TextEncoderConfig
@@ -90,11 +90,15 @@ def run(config: Config, *, report: object = None) -> Result:
     with main_process_first():
         corpora = divide_corpora(cards, config.seed, folder.path / "corpora")
         corpus = corpora.all_train.of_languages(config.languages)
+        # A plan may have tried other values in this folder.
+        trained = (
+            folder.path / "tokenizer" / digest(config, {*RunConfig.of_this_start, "stages", "encoder", "variants"})
+        )
         try:
-            tokenizer = load_tokenizer(folder.path / "tokenizer")
+            tokenizer = load_tokenizer(trained)
         except CheckpointError:
             log.info("training a tokenizer on %d texts and certifying it: a minute or two for 50,000", len(corpus))
-            tokenizer = train_tokenizer(corpus.texts, config.tokenizer, folder.path / "tokenizer")
+            tokenizer = train_tokenizer(corpus.texts, config.tokenizer, trained)
     log.info("counting which pieces occur together in %d texts", len(corpus))
     ids = tokenizer.encode(corpus.texts)
     encoder = TextEncoder.from_scratch(
@@ -140,6 +144,7 @@ def run(config: Config, *, report: object = None) -> Result:
         config=config,
     )
     folder.log_timing("text pretraining", time.monotonic() - started)
+    log.info("the encoder: %s", folder.path / "encoder")
     return result
 
 

@@ -211,7 +211,7 @@ def test_checkpointing_changes_no_bit_of_gradients_or_statistics(norm: str, bf16
     def trained(checkpointing: bool) -> tuple[dict[str, torch.Tensor], int]:
         built = ScanEncoder(ScanEncoderConfig(width=4, norm=norm), Preprocessing()).untrained(0).train()
         if checkpointing:
-            built.enable_gradient_checkpointing()
+            built.set_gradient_checkpointing(True)
         kept = 0
 
         def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -240,7 +240,7 @@ def test_compiled_checkpointing_changes_no_bit_either(patches: np.ndarray) -> No
     def trained(compiled: bool) -> dict[str, torch.Tensor]:
         built = ScanEncoder(ScanEncoderConfig(width=4), Preprocessing()).untrained(0).train()
         if compiled:
-            built.enable_gradient_checkpointing()
+            built.set_gradient_checkpointing(True)
             built.compile(backend="eager")  # traced, but without a C compiler
         built.pooled(built(torch.from_numpy(patches))).square().sum().backward()
         gradients = {name: parameter.grad for name, parameter in built.named_parameters()}

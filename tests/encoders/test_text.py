@@ -138,7 +138,7 @@ def test_checkpointing_changes_no_bit_of_gradients(
         encoder = encoder_of(tokenizer, architecture).train()
         assert encoder.model.config.hidden_dropout_prob > 0
         if checkpointing:
-            encoder.enable_gradient_checkpointing()
+            encoder.set_gradient_checkpointing(True)
             layer = encoder.model.encoder.layer[0].intermediate
             layer.register_forward_hook(lambda *_: passes.append(1))
         torch.manual_seed(5)

@@ -153,7 +153,8 @@ def test_only_matrices_decay() -> None:
 
 
 def test_a_folder_made_with_other_data_is_refused(tmp_path: Path) -> None:
-    RunFolder(tmp_path, Config(), data={"card": "a"})
+    RunFolder(tmp_path, Config(), data={"card": "b"})  # nothing was done with it
+    RunFolder(tmp_path, Config(), data={"card": "a"}).log_metrics(1, {})
     RunFolder(tmp_path, Config(), data={"card": "a"})
     with pytest.raises(CheckpointError, match="made with other data \\(card changed\\)"):
         RunFolder(tmp_path, Config(), data={"card": "b"})
@@ -266,7 +267,7 @@ def test_force_goes_on_with_other_values_and_writes_them_down(tmp_path: Path) ->
     class Run(RunConfig):
         training: TrainingConfig = Config().training
 
-    RunFolder(tmp_path, Run(output=tmp_path))
+    RunFolder(tmp_path, Run(output=tmp_path)).log_metrics(1, {})
     other = Run(output=tmp_path, training=Config().training.model_copy(update={"lr": 0.5}))
     with pytest.raises(CheckpointError, match=r"training\.lr.*--force"):
         RunFolder(tmp_path, other)

@@ -57,7 +57,7 @@ def friendly_errors() -> Iterator[None]:
     except FewlabelError as error:
         _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
-        _fail("interrupted; what is done is kept, the same command continues from there", 130)
+        _fail("interrupted; the same command continues from what was saved last", 130)
     except (PermissionError, FileExistsError, NotADirectoryError) as error:
         _fail(f"{error.filename}: {error.strerror}; give another folder, or mend this one", 1)
     except Exception as error:

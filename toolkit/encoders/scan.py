@@ -113,9 +113,9 @@ class ScanEncoder(nn.Module):
         """Millimetres between voxels along right, anterior and superior."""
         return self.preprocessing.spacing_mm
 
-    def enable_gradient_checkpointing(self) -> None:
-        """Forgets activations within stages in training, and computes them again in the backward pass."""
-        self._checkpointing = True
+    def set_gradient_checkpointing(self, enabled: bool) -> None:
+        """Whether training forgets activations within stages and computes them again in the backward pass."""
+        self._checkpointing = enabled
 
     def forward(self, patches_BCIJK: Tensor) -> list[Tensor]:
         """Feature maps of the four stages, fine to coarse, each (B, width * 2**stage, i, j, k)."""
@@ -125,7 +125,7 @@ class ScanEncoder(nn.Module):
         for stage in (net.layer1, net.layer2, net.layer3, net.layer4):
             # oneDNN's bfloat16 weight gradient of a 3^3 kernel over 2^3 voxels reads memory that nobody wrote
             # (torch 2.13, CPU). Stages that come down to so few voxels run in float32, which costs nothing.
-            small = min(x.shape[2:]) <= 4
+            small = x.device.type == "cpu" and min(x.shape[2:]) <= 4
             with torch.autocast(x.device.type, enabled=False) if small else nullcontext():
                 x = self._through(stage, x.to(torch.promote_types(x.dtype, torch.float32)) if small else x)
             features.append(x)

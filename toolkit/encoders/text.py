@@ -184,8 +184,11 @@ class TextEncoder(nn.Module):
         """Width of a pooling."""
         return len(pooling.layers) * self.hidden_size + pooling.static * self.static_vectors.shape[1]
 
-    def enable_gradient_checkpointing(self) -> None:
-        """Forgets activations within blocks in training, and computes them again in the backward pass."""
+    def set_gradient_checkpointing(self, enabled: bool) -> None:
+        """Whether training forgets activations within blocks and computes them again in the backward pass."""
+        if not enabled:
+            self.model.gradient_checkpointing_disable()
+            return
         settings = {"use_reentrant": False}
         if hasattr(self.model, "activation_checkpointing_enable"):  # newer transformers warn about the older name
             self.model.activation_checkpointing_enable(settings)

@@ -2,7 +2,12 @@
 
 from toolkit.training.config import TrainingConfig
 from toolkit.training.loop import fit
-from toolkit.training.machine import is_main_process, main_process_first, set_num_threads
+from toolkit.training.machine import (
+    is_main_process,
+    main_process_first,
+    refuse_several_processes,
+    set_num_threads,
+)
 from toolkit.training.monitors import alignment, effective_rank, embedding_std, uniformity
 from toolkit.training.run_folder import RunFolder, replace_folder, write_atomically
 from toolkit.training.step import Batches, Step
@@ -18,6 +23,7 @@ __all__ = [
     "fit",
     "is_main_process",
     "main_process_first",
+    "refuse_several_processes",
     "replace_folder",
     "set_num_threads",
     "uniformity",

@@ -1,12 +1,13 @@
 """One optimiser step on a global batch, however many processes and portions it takes."""
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs, DistributedType
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -15,7 +16,7 @@ from toolkit.console import log
 from toolkit.errors import ConfigError, TrainingError
 from toolkit.training.config import TrainingConfig
 from toolkit.training.feed import Feed, Layout
-from toolkit.training.gather import num_processes
+from toolkit.training.gather import gather_rows, num_processes
 from toolkit.training.machine import on_cpu
 from toolkit.training.optim import build_optimizer, set_learning_rate
 from toolkit.training.step import Step
@@ -32,6 +33,8 @@ class Outcome:
     stop: Tensor | bool
     logs: Mapping[str, Tensor | float] = field(default_factory=dict)
     embeddings: Tensor | None = None
+    skipped: bool = False
+    """Half precision left this step out, as its scale was too large."""
 
 
 class Engine:
@@ -57,14 +60,20 @@ class Engine:
         if self.world_size > 1:
             objective = convert_sync_batch_norm(objective)
         encoder = getattr(objective, "encoder", objective)
-        if config.gradient_checkpointing:
-            encoder.enable_gradient_checkpointing()
+        if hasattr(encoder, "set_gradient_checkpointing"):
+            encoder.set_gradient_checkpointing(config.gradient_checkpointing)
         if config.compile:
             encoder.compile()
         optimizer = build_optimizer(objective, config.optimizer, lr=config.lr, weight_decay=config.weight_decay)
-        self.model, self.optimizer = self.accelerator.prepare(_Routed(objective), optimizer)
+        with warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", ".*broadcast_buffers", FutureWarning
+            )  # torch 2.13 has another name for it
+            self.model, self.optimizer = self.accelerator.prepare(_Routed(objective), optimizer)
         averaging = get_ema_multi_avg_fn(config.ema_decay) if config.ema_decay else None
         self.average = AveragedModel(objective, multi_avg_fn=averaging, use_buffers=True) if averaging else None
+        if self.average:
+            self.average.module.to(self.accelerator.device)  # an encoder's copy may be made on the CPU
         self.model.train()
 
     @property
@@ -99,26 +108,29 @@ class Engine:
         set_learning_rate(self.optimizer, lr)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        if not self.accelerator.optimizer_step_was_skipped:  # as fp16 does when its scale was too large
-            if self.average:
-                self.average.update_parameters(self.objective)
-            if after_step := getattr(self.objective, "after_step", None):
-                after_step(progress)
+        if self.accelerator.optimizer_step_was_skipped:
+            return replace(outcome, skipped=True)
+        if self.average:
+            self.average.update_parameters(self.objective)
+        if after_step := getattr(self.objective, "after_step", None):
+            after_step(progress)
         return outcome
 
     def gradients(self, feed: Feed, step: int, stop: Callable[[], bool] = lambda: False) -> Outcome:
         """Leaves the clipped gradient of the mean loss over the global batch in the parameters; see `step`."""
         parts = self._cached(feed, step) if self.cached else self._accumulated(feed, step)
         device = self.accelerator.device
-        loss_sum = torch.stack([part.loss_sum.detach().double() for part in parts]).sum()
+        wide = torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have no float64
+        loss_sum = torch.stack([part.loss_sum.detach().to(wide) for part in parts]).sum()
         count: Tensor | int = sum(part.count for part in parts)
         stopping: Tensor | bool = stop()
         if self.world_size > 1:
-            own = torch.stack([loss_sum, *(torch.as_tensor(float(x), device=device) for x in (count, stopping))])
+            own = torch.stack([loss_sum, _like(loss_sum, count), _like(loss_sum, stopping)])
             loss_sum, count, stopping = self.accelerator.reduce(own, "sum")
         if self.layout.num_shards > 1:  # the portions were divided by a nominal count: the true one is known only now
             gradients = [p.grad for p in self.objective.parameters() if p.grad is not None]
-            torch._foreach_mul_(gradients, self.config.batch_size / _at_least_one(count))
+            factor = self.config.batch_size / _at_least_one(count)
+            torch._foreach_mul_(gradients, factor.float() if isinstance(factor, Tensor) and self.on_gpu else factor)
         grad_norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
         last = parts[-1]
         return Outcome(loss_sum / _at_least_one(count), grad_norm, count, stopping, last.logs, last.embeddings)
@@ -150,7 +162,24 @@ class Engine:
         """Leaves the objective on the CPU, in evaluation mode, with the averaged weights where there are any."""
         if self.average:
             self.objective.load_state_dict(self.average.module.state_dict())
+        if self.config.compile:
+            getattr(self.objective, "encoder", self.objective)._compiled_call_impl = None
         self.objective.to("cpu").eval()
+
+    def gathered(self, outcome: Outcome) -> Outcome:
+        """With the embeddings of all processes, and the means of their logs: what monitors look at."""
+        if self.world_size == 1:
+            return outcome
+        like = torch.zeros((), device=self.accelerator.device)
+        logs = {name: self.accelerator.reduce(_like(like, value), "mean") for name, value in outcome.logs.items()}
+        embeddings = None if outcome.embeddings is None else gather_rows(outcome.embeddings.detach())
+        return replace(outcome, logs=logs, embeddings=embeddings)
+
+    def sum_over_processes(self, number: int) -> int:
+        """The sum of a number that each process has."""
+        if self.world_size == 1:
+            return number
+        return int(self.accelerator.reduce(torch.tensor(number, device=self.accelerator.device), "sum"))
 
     def _accumulated(self, feed: Feed, step: int) -> list[Step]:
         """Gradients of the summed loss, portion by portion."""
@@ -213,12 +242,18 @@ class Engine:
     def _halve(self) -> None:
         micro = self.config.batch_size // self.layout.num_shards
         self.optimizer.zero_grad(set_to_none=True)
-        if self.world_size > 1 or micro % 2 or micro == 2:
+        if batch_dependent_layers(self.objective):
+            raise TrainingError(
+                f"out of memory with {micro} samples at once; lower training.batch_size, or set encoder.norm: group "
+                "and objective.head_norm: layer, so that the batch can be cut up"
+            )
+        if micro % 2 or micro == 2:
+            raise TrainingError(f"out of memory with {micro} samples at once; make samples or the encoder smaller")
+        if self.world_size > 1:
             raise TrainingError(f"out of memory with {micro} samples at once; set training.micro_batch_size below that")
         layout = Layout.of(self.config.batch_size, micro // 2)
         log.warning("out of memory: going on with training.micro_batch_size %d, the same batch_size", micro // 2)
         self.layout = layout
-        self._refuse_batch_norm()
         if self.accelerator.device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -229,6 +264,11 @@ class Engine:
                 "the batch, and the gradients would be others; set encoder.norm: group and objective.head_norm: "
                 "layer, or leave micro_batch_size empty"
             )
+
+
+def _like(other: Tensor, value: Tensor | float) -> Tensor:
+    """`value` beside `other`; a number is filled in there, as copying it would wait for the GPU."""
+    return value.to(other) if isinstance(value, Tensor) else torch.full_like(other, float(value))
 
 
 def _at_least_one(count: Tensor | int) -> Tensor | int:
@@ -251,8 +291,16 @@ def _accelerator(config: TrainingConfig) -> Accelerator:
     AcceleratorState._reset_state()  # an earlier fit of this process may have had another precision
     if config.precision == "fp16" and on_cpu():
         raise ConfigError("training.precision: fp16 needs a GPU, where the loss can be scaled; take bf16 or no")
+    # Batch norm is synchronised, so buffers are equal. A method need not use all of its encoder's stages.
+    spread = DistributedDataParallelKwargs(broadcast_buffers=False, find_unused_parameters=True)
     # Without `cpu`, Accelerate takes processes that torchrun started on a machine without GPUs for strangers.
-    accelerator = Accelerator(mixed_precision=config.precision, cpu=on_cpu())
+    accelerator = Accelerator(mixed_precision=config.precision, cpu=on_cpu(), kwargs_handlers=[spread])
+    served = (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU)
+    if accelerator.gradient_accumulation_steps != 1 or accelerator.distributed_type not in served:
+        raise ConfigError(
+            "accelerate's own accumulation, FSDP and DeepSpeed are not served; take them out of its configuration, and "
+            "set training.micro_batch_size"
+        )
     assert accelerator.num_processes == num_processes()  # or losses would gather from processes that we don't know of
     return accelerator
 

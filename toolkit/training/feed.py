@@ -16,6 +16,8 @@ from toolkit.errors import ConfigError, TrainingError
 from toolkit.training.config import TrainingConfig
 from toolkit.training.step import Batches, ShardDataset, Shards
 
+POLL_S = 5.0
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -74,7 +76,7 @@ class Feed:
             batch_size=None,
             sampler=Shards(range(step, self._num_steps), layout.mine, layout.num_shards, passes),
             num_workers=workers,
-            timeout=self._config.worker_timeout_s if workers else 0,
+            timeout=POLL_S if workers else 0,
             pin_memory=self._device.type == "cuda",
         )
         with _deaths_are_told_by_next():
@@ -93,19 +95,30 @@ class Feed:
         """
         started = time.monotonic()
         try:
-            shard, batch = next(self._items)
+            shard, batch = self._patient_next(started)
         except (RuntimeError, ConnectionError, EOFError) as error:  # the latter where what it had sent died with it
             reason = (str(error) or type(error).__name__).splitlines()[0]
-            if isinstance(error, RuntimeError) and "DataLoader" not in reason:
+            if isinstance(error, RuntimeError) and not ("DataLoader" in reason or "memory thread" in reason):
                 raise
             raise TrainingError(
                 f"a process that prepares batches died or hung ({reason}); mostly it is out of "
                 "memory: lower training.num_workers, or raise training.worker_timeout_s if the data are merely slow"
             ) from None
         batch = send_to_device(batch, self._device, non_blocking=True)
-        self.waited_s += time.monotonic() - started
+        if self._device.type != "cuda" or torch.cuda.current_stream().query():  # else the GPU has work left
+            self.waited_s += time.monotonic() - started
         self._mask = batch.get("attention_mask") if isinstance(batch, dict) else None
         return shard, batch
+
+    def _patient_next(self, started: float) -> tuple[int, Any]:
+        """torch looks whether workers live only when its timeout is over, so that one is short, and asked again."""
+        while True:
+            try:
+                return next(self._items)
+            except RuntimeError as error:
+                patience = self._config.worker_timeout_s
+                if "timed out" not in str(error) or (patience and time.monotonic() - started > patience):
+                    raise
 
 
 @contextmanager

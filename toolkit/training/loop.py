@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 
 import torch
 from torch import nn
@@ -23,6 +24,7 @@ from toolkit.training.schedules import learning_rate_factor
 from toolkit.training.step import Batches
 from toolkit.training.trackers import open_trackers
 
+LOOK_EVERY = 10  # steps, where a look costs time
 Evaluate = Callable[[], Mapping[str, float]]
 """Looks at the model in training, such as by a probe on a few labels; what it gives is logged."""
 
@@ -67,17 +69,20 @@ def fit(
     is_main = engine.accelerator.is_main_process
     alarms = Alarms(limits=getattr(objective, "alarm_limits", {}), on_collapse=config.on_collapse)
     with (
-        Checkpoints(folder.path / "checkpoints", config.keep_checkpoints, code_version()) as checkpoints,
         Preemption() as preemption,
-        profiled(folder) as step_profiled,
+        Checkpoints(folder.path / "checkpoints", config.keep_checkpoints, code_version()) as checkpoints,
+        profiled(folder.options.profile_steps if is_main else 0, folder.path / "trace.json") as step_profiled,
+        ExitStack() as ending,
     ):
         start = _restore(engine, alarms, checkpoints, folder, num_steps)
-        if start:
+        if 0 < start < num_steps:
             log.info("%s: continues from step %d of %d", description, start, num_steps)
         names = folder.options.trackers if is_main and start < num_steps else ()
         trackers = open_trackers(names, folder.path, description, config.model_dump(mode="json"), start)
         journal = Journal(folder, trackers, alarms, feed, batches, description, config.batch_size)
+        ending.callback(journal.close)
         engine.begin(feed, start)
+        first_bad = torch.full((), -1, device=engine.accelerator.device)
         steps = range(start, num_steps)
         for step in track(steps, description, num_steps, start, journal.status) if is_main else steps:
             done = step + 1
@@ -95,21 +100,31 @@ def fit(
                 bool(every) and (last or done % every == 0)
                 for every in (config.log_every, config.checkpoint_every, evaluate and config.evaluate_every)
             )
-            look_now = log_now or save_now or not engine.on_gpu  # a look at a GPU's values waits for them
-            if look_now and not torch.isfinite(outcome.loss):
-                raise TrainingError(_not_finite(engine, batches, folder, step, description))
+            if not outcome.skipped:
+                bad = ~(torch.isfinite(outcome.loss) & torch.isfinite(outcome.grad_norm))
+                first_bad = torch.where((first_bad < 0) & bad, step, first_bad)
+            # A look at a GPU's values waits for them. Processes have to agree on when they look.
+            look_now = log_now or save_now or not engine.on_gpu or done % LOOK_EVERY == 0
+            if look_now and (wrong := int(first_bad)) >= 0:
+                raise TrainingError(_not_finite(engine, batches, folder, wrong, description))
+            if log_now or evaluate_now:
+                outcome = engine.gathered(outcome)
             if (log_now or evaluate_now) and is_main:
                 journal.write(done, lr, outcome, evaluate() if evaluate and evaluate_now else {})
-            stop_now = look_now and bool(outcome.stop)
+            stop_now = outcome.stop if isinstance(outcome.stop, bool) else look_now and bool(outcome.stop)
             if (save_now or stop_now) and is_main:
                 checkpoints.save(done, engine.state_dict() | {"alarms": alarms.state_dict()})
             step_profiled()
-            if stop_now and not last:
+            if stop_now:
                 checkpoints.wait()
+                engine.accelerator.wait_for_everyone()  # a launcher kills the others once the first has ended
                 reason = preemption.signal_name or "another process"
                 raise Preempted(f"{description}: ended by {reason} after step {done}; saved, the same command goes on")
-        journal.close()
     engine.finish()
+    if is_main:
+        log.info(
+            "%s: %s", description, f"done, {num_steps} steps, {journal.status()}" if start < num_steps else "was done"
+        )
 
 
 def _restore(engine: Engine, alarms: Alarms, checkpoints: Checkpoints, folder: RunFolder, num_steps: int) -> int:
@@ -118,6 +133,8 @@ def _restore(engine: Engine, alarms: Alarms, checkpoints: Checkpoints, folder: R
     start = found[0] if found else 0
     if engine.accelerator.is_main_process:
         folder.truncate_logs(start)
+    if engine.accelerator.num_processes * start != engine.sum_over_processes(start):
+        raise CheckpointError(f"{folder.path}: processes see different checkpoints; give a folder that they share")
     if found is None:
         return 0
     written, now = checkpoints.record(start)["code"], code_version()

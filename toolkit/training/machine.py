@@ -3,11 +3,14 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import numba
 import torch
 from accelerate import PartialState
 from threadpoolctl import threadpool_limits
+
+from toolkit.errors import ConfigError
 
 
 def set_num_threads(num_threads: int | None) -> int:
@@ -33,13 +36,30 @@ def on_cpu() -> bool:
     return not torch.accelerator.is_available()
 
 
+def refuse_several_processes(recipe: str) -> None:
+    """For recipes that start processes of their own.
+
+    Raises:
+        ConfigError: A launcher started this one as one of several.
+    """
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise ConfigError(
+            f"{recipe}: start it as one process; pretrain with torchrun first, and it takes up what is finished"
+        )
+
+
+def _state() -> PartialState:
+    # Whoever waits for the main process to prepare the data waits longer than a step may take.
+    return PartialState(cpu=on_cpu(), timeout=timedelta(hours=6))
+
+
 def is_main_process() -> bool:
     """Whether this is the process that writes, of those that `torchrun` or `accelerate launch` started."""
-    return bool(PartialState(cpu=on_cpu()).is_main_process)
+    return bool(_state().is_main_process)
 
 
 @contextmanager
 def main_process_first() -> Iterator[None]:
     """Lets the main process through before the others: what it prepares and stores, they find."""
-    with PartialState(cpu=on_cpu()).main_process_first():
+    with _state().main_process_first():
         yield

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +14,6 @@ import torch
 from toolkit.console import log
 from toolkit.training.engine import Engine
 from toolkit.training.feed import Feed
-from toolkit.training.run_folder import RunFolder
 
 WARM_UP_STEPS, MIN_STEPS, MAX_STEPS, PATIENCE_S = 2, 5, 50, 20.0
 
@@ -36,15 +36,15 @@ def plan(engine: Engine, feed: Feed, num_steps: int, description: str) -> dict[s
     seconds: list[float] = []
     began = time.monotonic()
     for step in range(min(num_steps, WARM_UP_STEPS + MAX_STEPS)):
-        if len(seconds) >= MIN_STEPS and time.monotonic() - began > PATIENCE_S:
-            break
         if step == min(WARM_UP_STEPS, num_steps - 1):
             feed.waited_s = 0.0
         started = time.monotonic()
-        outcome = engine.step(feed, step, lr=0.0, progress=0.0)
+        outcome = engine.step(feed, step, 0.0, 0.0, stop=lambda: time.monotonic() - began > PATIENCE_S)
         outcome.loss.item()  # waits for the GPU
         if step >= min(WARM_UP_STEPS, num_steps - 1):
             seconds.append(time.monotonic() - started)
+        if bool(outcome.stop) and len(seconds) >= MIN_STEPS:  # all processes see the same
+            break
     mean = sum(seconds) / len(seconds)
     found = {
         "hours": mean * num_steps / 3600,
@@ -55,7 +55,8 @@ def plan(engine: Engine, feed: Feed, num_steps: int, description: str) -> dict[s
     }
     engine.load_state_dict(before)
     engine.finish()
-    log.info(
+    say = log.info if engine.accelerator.is_main_process else log.debug
+    say(
         "%s: %d steps of %d samples will take about %s (%.2f s a step, %.0f %% of it waiting for data), "
         "%.1f GB of memory, %.2f GB of disk for checkpoints",
         description, num_steps, config.batch_size, _duration(mean * num_steps), mean, 100 * found["data_wait"],
@@ -65,17 +66,15 @@ def plan(engine: Engine, feed: Feed, num_steps: int, description: str) -> dict[s
 
 
 @contextmanager
-def profiled(folder: RunFolder) -> Iterator[Callable[[], Any]]:
-    """Writes `trace.json` of the steps that `options.profile_steps` asks for, after two to warm up.
+def profiled(num_steps: int, path: Path) -> Iterator[Callable[[], Any]]:
+    """Writes a trace of `num_steps` steps to `path`, after two to warm up; 0 writes none.
 
     Yields:
         To be called after each step.
     """
-    num_steps = folder.options.profile_steps
     if not num_steps:
         yield lambda: None
         return
-    path = folder.path / "trace.json"
 
     def write(profiler: torch.profiler.profile) -> None:
         profiler.export_chrome_trace(str(path))

@@ -5,8 +5,6 @@ import threading
 from types import FrameType, TracebackType
 from typing import Self
 
-from toolkit.console import log
-
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 """A scheduler's request to end, and Slurm's warning before the time is over (`--signal=USR1@120`)."""
 
@@ -39,5 +37,6 @@ class Preemption:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.signal_name is None:
-            self.signal_name = signal.Signals(number).name
-            log.warning("%s: saving after this step, then ending", self.signal_name)
+            self.signal_name = signal.Signals(
+                number
+            ).name  # and no more: a handler may come in the middle of a log line

@@ -17,6 +17,11 @@ from toolkit.console import log
 from toolkit.errors import CheckpointError
 from toolkit.training.provenance import provenance
 
+WORK = ("checkpoints", "metrics.jsonl", "tokenizer", "cells", "results.csv", "scans", "text")
+"""What a run leaves that depends on its values."""
+OF_THE_MACHINE = {"num_workers", "worker_timeout_s", "checkpoint_every", "keep_checkpoints", "on_collapse"}
+"""Fields of the training that change no weight and no metric: a run may go on with others."""
+
 
 class RunFolder:
     """A run's folder, made or reopened.
@@ -44,8 +49,13 @@ class RunFolder:
         self.alarms_path = path / "alarms.jsonl"
         self.options = config if isinstance(config, RunConfig) else RunConfig(output=path, trackers=())
         path.mkdir(parents=True, exist_ok=True)
+        if self.options.plan:  # values are tried, and none is the run's yet
+            return
         config_path, provenance_path = path / "config.yaml", path / "provenance.json"
         found = []
+        if not any((path / name).exists() for name in WORK):  # a start that failed at once made no run of it
+            config_path.unlink(missing_ok=True)
+            provenance_path.unlink(missing_ok=True)
         if config_path.exists():
             found += _other_values(config_path, config, RunConfig.of_this_start | set(ignore))
         if provenance_path.exists():
@@ -150,7 +160,11 @@ def _without_this_start(config: Section) -> Section:
 def _other_values(config_path: Path, config: Section, ignore: frozenset[str]) -> list[str]:
     stored = _flat({k: v for k, v in read_yaml(config_path).items() if k not in ignore})
     given = _flat(config.model_dump(mode="json", exclude=set(ignore)))
-    different = [key for key in given.keys() | stored.keys() if given.get(key) != stored.get(key)]
+    different = [
+        key
+        for key in given.keys() | stored.keys()
+        if given.get(key) != stored.get(key) and key.rpartition(".")[2] not in OF_THE_MACHINE
+    ]
     if not different:
         return []
     changes = ", ".join(f"{key}: {stored.get(key)!r}, now {given.get(key)!r}" for key in sorted(different)[:3])

@@ -1,0 +1,37 @@
+"""Each benchmark runs to its end with `--quick`, and its last line is the result that DESIGN.md asks for."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+RATIOS = {
+    "loop": {"bare", "checkpoint", "trainer"},
+    "gradient_caching": {"memory", "memory_of_plain", "time_of_plain"},
+    "gpu": {"bf16_scans", "bf16_text", "caching_time"},
+}
+PROGRAMS = {path.stem for path in (ROOT / "benchmarks").glob("*.py")} - {"__init__", "report", "made_up"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(RATIOS))
+def test_a_quick_run_ends_with_its_result(name: str) -> None:
+    command = [sys.executable, "-m", f"benchmarks.{name}", "--quick"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result.keys() >= {"name", "ratios", "hardware", "versions"}
+    assert result["name"] == name
+    assert result["ratios"].keys() >= RATIOS[name]
+    assert all(ratio > 0 for ratio in result["ratios"].values())
+    assert result["hardware"]["cpus"] >= 1 and result["hardware"]["threads"] >= 1
+    assert result["versions"]["torch"]
+
+
+def test_every_benchmark_has_its_results_written_down() -> None:
+    results = (ROOT / "benchmarks" / "RESULTS.md").read_text(encoding="utf-8")
+    missing = {name for name in PROGRAMS if f"python -m benchmarks.{name}" not in results}
+    assert PROGRAMS and not missing
