@@ -343,3 +343,36 @@ def test_tensorboard_gets_the_same_values_and_none_twice(tmp_path: Path) -> None
     rows = [json.loads(line) for line in folder.metrics_path.read_text().splitlines()]
     assert [event.step for event in events.Scalars("loss")] == [row["step"] for row in rows]
     assert [event.value for event in events.Scalars("loss")] == pytest.approx([row["loss"] for row in rows])
+
+
+class Bent(Regression):
+    """Its loss stays finite where the gradient does not: a root at 0."""
+
+    def forward(self, batch: dict[str, torch.Tensor]) -> Step:
+        step = super().forward(batch)
+        bend = self.net[0].weight.sum() * 0.0
+        at_zero = bool((batch["x"][0, 0] == self.bad_value).item())
+        return Step(step.loss_sum + (bend.abs().sqrt() if at_zero else bend), step.count)
+
+    bad_value = Lines().batch(9)["x"][0, 0]
+
+
+def test_a_gradient_that_is_not_finite_is_never_saved(tmp_path: Path) -> None:
+    """The tenth step is one that saves: its weights would poison every restart."""
+    with pytest.raises(TrainingError, match=r"not finite at step 10 \(samples 144"):
+        train(tmp_path, module=Bent())
+    assert not list((tmp_path / "checkpoints").glob("*"))
+    assert json.loads((tmp_path / "not_finite.json").read_text())["step"] == 9
+
+
+def test_where_a_look_costs_time_the_step_that_went_wrong_is_still_the_one_that_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(Lines):
+        def batch(self, step: int, shard: int = 0, num_shards: int = 1) -> dict[str, torch.Tensor]:
+            batch = super().batch(step, shard, num_shards)
+            return batch | {"y": batch["y"] * (float("nan") if step == 2 else 1.0)}
+
+    monkeypatch.setattr("toolkit.training.engine.Engine.on_gpu", True)
+    with pytest.raises(TrainingError, match=r"not finite at step 3 \(samples 32"):
+        train(tmp_path, batches=Broken())

@@ -28,6 +28,7 @@ class Normed(Regression):
         super().__init__()
         torch.manual_seed(0)
         self.net = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 1)).double()
+        self.unused = nn.Linear(2, 2).double()  # as the last stage is where an encoder pools an earlier one
 
 
 class DoubleLines(Lines):
@@ -93,9 +94,7 @@ def assert_same_run(folder: Path, one: str, other: str) -> None:
     rows = [[json.loads(line) for line in (folder / name / "metrics.jsonl").open()] for name in (one, other)]
     assert [row["step"] for row in rows[0]] == [row["step"] for row in rows[1]] == [5, 10, 15, 20]
     for a, b in zip(*rows, strict=True):
-        assert a["loss"] == pytest.approx(b["loss"], rel=1e-7) and a["grad_norm"] == pytest.approx(
-            b["grad_norm"], rel=1e-6
-        )
+        assert a == pytest.approx(b, rel=1e-6)  # monitors too: they see the embeddings of all processes
 
 
 def test_two_processes_train_what_one_trains(tmp_path: Path) -> None:
