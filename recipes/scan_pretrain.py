@@ -63,6 +63,8 @@ def run(config: Config, *, report: object = None) -> Result:
     num_threads = set_num_threads(config.num_threads)
     if bool(config.manifest) == bool(config.cards):
         raise ConfigError("give either manifest (your own scans) or cards (registered ones)")
+    if config.manifest and config.training.evaluate_every:
+        raise ConfigError("training.evaluate_every: a manifest has no labelled patches to look at; leave it empty")
     cards = [load_card(name) for name in config.cards]
     data = {card.name: data_digest(card) for card in cards}
     if config.manifest and config.manifest.is_file():
@@ -89,9 +91,7 @@ def run(config: Config, *, report: object = None) -> Result:
     encoder = ScanEncoder(config.encoder, config.preprocessing).untrained(config.seed)
     objective = build_objective(config.objective, encoder, seed=config.seed)
     evaluate = None
-    if training.evaluate_every:
-        if registered is None:
-            raise ConfigError("training.evaluate_every: a manifest has no labelled patches to look at; leave it empty")
+    if training.evaluate_every and registered:
         evaluate = OnlineProbe(encoder, atlas_tasks(registered, AtlasTaskConfig()), seed=config.seed)
     fit(objective, batches, training, folder, config.seed, "scan pretraining", evaluate=evaluate)
 

@@ -198,8 +198,12 @@ def test_a_run_that_is_cut_off_anywhere_ends_the_same(tmp_path: Path, values: di
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-def test_a_signal_saves_and_ends_and_the_same_command_goes_on(tmp_path: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGUSR1, 75), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_ends_and_the_same_command_goes_on(
+    tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    before = signal.getsignal(number)
+
     class Signalled(Lines):
         def batch(self, step: int, shard: int = 0, num_shards: int = 1) -> dict[str, torch.Tensor]:
             if step == 12:
@@ -209,9 +213,9 @@ def test_a_signal_saves_and_ends_and_the_same_command_goes_on(tmp_path: Path, nu
     train(tmp_path / "whole")
     with pytest.raises(Preempted, match=rf"ended by {number.name} after step 13; saved") as caught:
         train(tmp_path / "ended", batches=Signalled())
-    assert caught.value.exit_code == 75
+    assert caught.value.exit_code == code
     assert (tmp_path / "ended/checkpoints/step-00000013.pt").exists()
-    assert signal.getsignal(number) == signal.SIG_DFL
+    assert signal.getsignal(number) == before
     train(tmp_path / "ended")
     assert (tmp_path / "ended/metrics.jsonl").read_bytes() == (tmp_path / "whole/metrics.jsonl").read_bytes()
 

@@ -78,6 +78,7 @@ class Feed:
             num_workers=workers,
             timeout=POLL_S if workers else 0,
             pin_memory=self._device.type == "cuda",
+            worker_init_fn=_leave_signals_to_the_main_process,
         )
         with _deaths_are_told_by_next():
             self._items = iter(loader)
@@ -119,6 +120,12 @@ class Feed:
                 patience = self._config.worker_timeout_s
                 if "timed out" not in str(error) or (patience and time.monotonic() - started > patience):
                     raise
+
+
+def _leave_signals_to_the_main_process(worker: int) -> None:
+    """A terminal's Ctrl-C and a scheduler's warning reach all processes; the main one still needs its batches then."""
+    for number in (signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager

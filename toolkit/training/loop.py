@@ -119,7 +119,11 @@ def fit(
                 checkpoints.wait()
                 engine.accelerator.wait_for_everyone()  # a launcher kills the others once the first has ended
                 reason = preemption.signal_name or "another process"
-                raise Preempted(f"{description}: ended by {reason} after step {done}; saved, the same command goes on")
+                error = Preempted(
+                    f"{description}: ended by {reason} after step {done}; saved, the same command goes on"
+                )
+                error.exit_code = 130 if reason == "SIGINT" else Preempted.exit_code
+                raise error
     engine.finish()
     if is_main:
         log.info(

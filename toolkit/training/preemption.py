@@ -5,8 +5,8 @@ import threading
 from types import FrameType, TracebackType
 from typing import Self
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-"""A scheduler's request to end, and Slurm's warning before the time is over (`--signal=USR1@120`)."""
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+"""A scheduler's request to end, Slurm's warning before the time is over (`--signal=USR1@120`), and Ctrl-C."""
 
 
 class Preemption:
@@ -18,7 +18,7 @@ class Preemption:
 
     def __init__(self) -> None:
         self.signal_name: str | None = None
-        self._previous: dict[signal.Signals, object] = {}
+        self._previous: dict[int, object] = {}
 
     def asked(self) -> bool:
         """Whether a signal came."""
@@ -36,6 +36,7 @@ class Preemption:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        signal.signal(number, self._previous[number])  # type: ignore[arg-type]  # a second one ends it at once
         if self.signal_name is None:
             self.signal_name = signal.Signals(
                 number
