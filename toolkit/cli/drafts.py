@@ -16,7 +16,7 @@ fewlabel:
 {readers}
 {label_map}  split:
     unit: {unit}
-    test_share: 0.3
+    test_share: 0.3  # held out of pretraining to be tested on, where there are labels; null holds nothing out
   personal_data:
     status: unknown  # none, public, pseudonymised or identifiable
     consent: Not written down yet.  # who agreed to what
