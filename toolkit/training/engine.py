@@ -66,9 +66,8 @@ class Engine:
             encoder.compile()
         optimizer = build_optimizer(objective, config.optimizer, lr=config.lr, weight_decay=config.weight_decay)
         with warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", ".*broadcast_buffers", FutureWarning
-            )  # torch 2.13 has another name for it
+            # torch 2.13 has another name for it.
+            warnings.filterwarnings("ignore", ".*broadcast_buffers", FutureWarning)
             self.model, self.optimizer = self.accelerator.prepare(_Routed(objective), optimizer)
         averaging = get_ema_multi_avg_fn(config.ema_decay) if config.ema_decay else None
         self.average = AveragedModel(objective, multi_avg_fn=averaging, use_buffers=True) if averaging else None
@@ -188,7 +187,7 @@ class Engine:
             shard, batch = feed.next()
             with self._unless(last), self._randomness(step, shard):
                 part: Step = self.model("forward", batch)
-                self._backward(part)
+                self.accelerator.backward(self._scaled(part))
             parts.append(Step(part.loss_sum.detach(), part.count, part.logs, part.embeddings))
         return parts
 
@@ -210,9 +209,6 @@ class Engine:
                 again = self.model("embed", batch)
                 self.accelerator.backward(sum((part * row).sum() for part, row in zip(again, rows, strict=True)))
         return [Step(whole.loss_sum.detach(), whole.count, whole.logs, whole.embeddings)]
-
-    def _backward(self, part: Step) -> None:
-        self.accelerator.backward(self._scaled(part))
 
     def _scaled(self, part: Step) -> Tensor:
         """The loss as it is differentiated: a mean. Gradients are averaged over processes, hence the factor."""

@@ -53,12 +53,10 @@ class RunFolder:
             return
         config_path, provenance_path = path / "config.yaml", path / "provenance.json"
         found = []
-        if not any((path / name).exists() for name in WORK):  # a start that failed at once made no run of it
-            config_path.unlink(missing_ok=True)
-            provenance_path.unlink(missing_ok=True)
-        if config_path.exists():
+        begun = any((path / name).exists() for name in WORK)  # a start that failed at once made no run of it
+        if begun and config_path.exists():
             found += _other_values(config_path, config, RunConfig.of_this_start | set(ignore))
-        if provenance_path.exists():
+        if begun and provenance_path.exists():
             found += self._other_data(data or {})
         if found and not self.options.force:
             raise CheckpointError(
@@ -67,9 +65,9 @@ class RunFolder:
             )
         if found:
             log.warning("%s holds a run %s: going on, as force says", path, " and ".join(found))
-        if found or not config_path.exists():
+        if found or not begun or not config_path.exists():
             write_atomically(config_path, to_yaml(_without_this_start(config)).encode())
-        if found or not provenance_path.exists():
+        if found or not begun or not provenance_path.exists():
             record = provenance(data or {}) | {"seed": getattr(config, "seed", None)}
             write_atomically(provenance_path, json.dumps(record, indent=2).encode())
 
