@@ -1,14 +1,12 @@
-"""`fewlabel data`: the data that a card describes."""
+"""`fewlabel data fetch` and `verify`: the data that a card describes."""
 
 from typing import Annotated
 
 import typer
 
-from toolkit.cli.app import DATA, app, out
+from toolkit.cli.app import out
+from toolkit.cli.data.app import data
 from toolkit.errors import FewlabelError
-
-data = typer.Typer(no_args_is_help=True, help="Fetch and verify the data that a card describes.")
-app.add_typer(data, name="data", rich_help_panel=DATA)
 
 
 @data.command()
