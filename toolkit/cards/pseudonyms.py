@@ -1,10 +1,12 @@
-"""The secret that turns people's numbers into pseudonyms.
+"""Pseudonyms, and the secret that makes them: the one place where people's numbers become names of nobody.
 
 A plain digest of a patient number is no secret: there are few numbers, so that all of them can be tried. With a
-key that stays on the machine, whoever gets results or an encoder cannot try them.
+key that stays on the machine, whoever gets results or an encoder cannot try them. One key serves a data root, so that
+the same person has the same pseudonym in every manifest and corpus that is made there.
 """
 
 import hashlib
+import hmac
 import os
 import secrets
 from pathlib import Path
@@ -38,6 +40,18 @@ def pseudonym_key(root: str | Path | None = None) -> bytes:
     if len(key) != KEY_BYTES:
         raise DataError(f"{path}: is not a key of {KEY_BYTES} bytes; restore it, or delete it for new pseudonyms")
     return key
+
+
+def pseudonym(key: bytes, *identity: str) -> str:
+    """A stable name that says nothing about `identity` without the key: the key's mark, a dot, 16 hex digits.
+
+    Args:
+        key: From `pseudonym_key`.
+        identity: What is hidden, with what tells its kind or source apart: ("subject", "1234"). Names of files that
+            are no UTF-8 may be among it.
+    """
+    digest = hmac.digest(key, "\0".join(identity).encode("utf-8", "surrogateescape"), "sha256")
+    return f"{key_mark(key)}.{digest.hex()[:16]}"
 
 
 def key_mark(key: bytes) -> str:

@@ -2,7 +2,6 @@
 
 import csv
 import hashlib
-import hmac
 import html
 import json
 import re
@@ -13,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from toolkit.cards.card import DataCard
-from toolkit.cards.pseudonyms import key_mark, pseudonym_key
+from toolkit.cards.pseudonyms import pseudonym, pseudonym_key
 from toolkit.cards.reader import (
     ColumnReader,
     GettextReader,
@@ -279,8 +278,6 @@ def _with_pseudonyms(rows: pd.DataFrame) -> pd.DataFrame:
     if not named.any():
         return rows
     key = pseudonym_key()
-    mark = key_mark(key)
     pairs = zip(rows["source"][named], rows["group"][named], strict=True)
-    digests = [hmac.digest(key, f"{source}\0{group}".encode(), "sha256").hex()[:16] for source, group in pairs]
-    rows.loc[named, "group"] = [f"{mark}.{digest}" for digest in digests]
+    rows.loc[named, "group"] = [pseudonym(key, source, group) for source, group in pairs]
     return rows
