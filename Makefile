@@ -49,5 +49,5 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	  echo "making $(VENV) with $$($$python --version)"; \
 	  $$python -m venv $(VENV); \
 	fi
-	$(BIN)/python -m pip install --quiet --progress-bar off -c constraints.txt -e '.[dev,external]'
+	$(BIN)/python -m pip install --quiet --progress-bar off -c constraints.txt -e '.[dev,external,ray]'
 	@touch $@

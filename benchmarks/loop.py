@@ -3,11 +3,11 @@
     python -m benchmarks.loop [--quick]
 
 On the CPU. All sides get the same weights, batches, AdamW, learning rate and clipping, make their batches in the loop,
-and use the same threads in one process. `fit` does what it does for users: metrics, collapse monitors, TensorBoard. A
-round is one training run of each side. Its clock starts when the loop asks for the batch after the warm-up and stops
-when it asks for the last one, by a stopwatch inside the batches that is the same for all; a ratio is the median over
-rounds of the ratio within a round. First, a few steps of `fit` must give the weights that the peers get, or the
-benchmark fails.
+and use the same threads. `fit` does what it does for users: metrics, collapse monitors, TensorBoard. Both sides of a
+comparison train in one process, in a thread each, and take turns of a few steps, so that a machine that slows down
+slows both. A turn is timed from one batch that the loop asks for to the one so many steps later; a ratio is the median
+over the turns of the ratio of two that follow each other. First, a few steps of `fit` must give the weights that the
+peers get, or the benchmark fails.
 
 Ratios (samples a second, ours/peer): `bare_scans`, `bare_text` (at least .97); `checkpoint_scans`, `checkpoint_text`
 (every 50 steps against never, at least .98); `trainer_text`, `trainer_scans` (at least 1). `bare`, `checkpoint` and
@@ -18,15 +18,17 @@ import argparse
 import os
 import statistics
 import tempfile
+import threading
 import time
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import finish, interleaved, median_ratio, refuse_without
+from benchmarks.report import finish, median_ratio, refuse_without
 
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # there the host runs ahead of the device, and the clock would lie
 
@@ -42,23 +44,70 @@ except ModuleNotFoundError as missing:
     refuse_without(missing)
 
 LR, WEIGHT_DECAY, CLIP_NORM, LOG_EVERY, NEVER = 1e-3, 1e-4, 1.0, 10, 10**9
-WARM_UP = 5
+WARM_UP_TURNS = 2
+
+
+@dataclass(frozen=True)
+class Turns:
+    """How two sides share the machine.
+
+    Attributes:
+        steps: Of one turn.
+        number: Turns of each side that count.
+        first: Steps before the first turn, so that what happens every so often falls into the middle of a turn.
+    """
+
+    steps: int
+    number: int
+    first: int = 0
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of one training."""
+        return self.first + self.steps * (self.number + WARM_UP_TURNS) + 1
 
 
 class Stopwatch:
-    """Batches that note when they are asked for."""
+    """Batches that time each turn, and let the other side go on between two."""
 
-    def __init__(self, batches: Any) -> None:
-        self.batches = batches
-        self.times: list[float] = []
+    def __init__(self, batches: Any, turns: Turns) -> None:
+        self.batches, self.turns = batches, turns
+        self.seconds: list[float] = []
+        self.mine = threading.Semaphore(0)
+        self.other: Stopwatch | None = None
+        self.finished = False
+        self._began = 0.0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.batches, name)
 
     def batch(self, step: int, shard: int = 0, num_shards: int = 1) -> Any:
         """See `Batches`."""
-        self.times.append(time.perf_counter())
+        past = step - self.turns.first
+        if past >= 0 and past % self.turns.steps == 0:
+            if past:
+                self.seconds.append(time.perf_counter() - self._began)
+            self._let_the_other_go_on()
+            self._began = time.perf_counter()
         return self.batches.batch(step, shard, num_shards)
+
+    def run(self, train: Callable[[], None]) -> None:
+        """Trains, from the first turn to the last."""
+        self.mine.acquire()
+        try:
+            train()
+        finally:
+            self.finished = True
+            if self.other:
+                self.other.mine.release()
+
+    def _let_the_other_go_on(self) -> None:
+        if self.other and not self.other.finished:
+            self.other.mine.release()
+            self.mine.acquire()
+
+
+Train = Callable[[nn.Module, Batches, int], None]
 
 
 @dataclass
@@ -68,13 +117,33 @@ class Leg:
     name: str
     objective: Callable[[], nn.Module]
     batches: Any
+    num_threads: int
 
-    def rate(self, train: Callable[[nn.Module, Batches, int], None], num_steps: int) -> tuple[float, nn.Module]:
-        """Samples a second of `num_steps` steps after the warm-up, and the model."""
-        objective, watch = self.objective().train(), Stopwatch(self.batches)
-        train(objective, watch, WARM_UP + num_steps + 1)
-        seconds = watch.times[WARM_UP + num_steps] - watch.times[WARM_UP]
-        return num_steps * self.batches.batch_size / seconds, objective
+    def trained(self, train: Train, num_steps: int) -> nn.Module:
+        """The model after a few steps."""
+        objective = self.objective().train()
+        train(objective, self.batches, num_steps)
+        return objective
+
+    def rates(self, ours: Train, peer: Train, turns: Turns) -> tuple[list[float], list[float]]:
+        """Samples a second of each turn that counts, of both sides."""
+        watches = [Stopwatch(self.batches, turns) for _ in range(2)]
+        watches[0].other, watches[1].other = watches[1], watches[0]
+
+        def side(watch: Stopwatch, train: Train) -> None:
+            torch.set_num_threads(self.num_threads)  # each thread has a number of its own
+            objective = self.objective().train()
+            watch.run(lambda: train(objective, watch, turns.num_steps))
+
+        with ThreadPoolExecutor(2) as pool:
+            running = [pool.submit(side, watch, train) for watch, train in zip(watches, (ours, peer), strict=True)]
+            watches[0].mine.release()
+            for one in running:
+                one.result()
+        samples = turns.steps * self.batches.batch_size
+        found = [[samples / seconds for seconds in watch.seconds[WARM_UP_TURNS:]] for watch in watches]
+        assert len(found[0]) == len(found[1]) == turns.number
+        return found[0], found[1]
 
 
 def legs(folder: Path, quick: bool, num_threads: int) -> list[Leg]:
@@ -86,13 +155,13 @@ def legs(folder: Path, quick: bool, num_threads: int) -> list[Leg]:
     texts = text_batches(tokenizer, 2000, 64, 8 if quick else 32)
     shape = {"num_layers": 2, "hidden_size": 32 if quick else 256, "max_length": 64, "dropout": 0.0}
     return [
-        Leg("scans", lambda: scan_objective(patch_size=patch_size, width=width), scans),
-        Leg("text", lambda: text_objective(tokenizer, **shape), texts),
+        Leg("scans", lambda: scan_objective(patch_size=patch_size, width=width), scans, num_threads),
+        Leg("text", lambda: text_objective(tokenizer, **shape), texts, num_threads),
     ]
 
 
-def fewlabel(folder: Path, checkpoint_every: int = NEVER) -> Callable[[nn.Module, Batches, int], None]:
-    """`fit`, each time in a new run folder. It always saves after the last step, which the clock leaves out."""
+def fewlabel(folder: Path, checkpoint_every: int = NEVER) -> Train:
+    """`fit`, each time in a new run folder. It always saves after the last step, which the clocks leave out."""
     numbers = count()
 
     def train(objective: nn.Module, batches: Batches, num_steps: int) -> None:
@@ -107,12 +176,12 @@ def fewlabel(folder: Path, checkpoint_every: int = NEVER) -> Callable[[nn.Module
 
 
 def optimizer_of(module: nn.Module) -> torch.optim.Optimizer:
-    """AdamW as the tutorials write it: no decay of biases and norms."""
+    """AdamW, fused as ours is, without decay of biases and norms."""
     groups = [
         {"params": [p for p in module.parameters() if p.ndim > 1], "weight_decay": WEIGHT_DECAY},
         {"params": [p for p in module.parameters() if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=LR, betas=(0.9, 0.98))
+    return torch.optim.AdamW(groups, lr=LR, betas=(0.9, 0.98), fused=True)
 
 
 def bare(objective: nn.Module, batches: Batches, num_steps: int) -> None:
@@ -166,7 +235,7 @@ class WholeBatchTrainer(Trainer):
         return torch.utils.data.DataLoader(self.train_dataset, batch_size=None)  # type: ignore[arg-type]
 
 
-def hf_trainer(folder: Path) -> Callable[[nn.Module, Batches, int], None]:
+def hf_trainer(folder: Path) -> Train:
     """HF's Trainer, with nothing switched on that takes time: no checkpoints, no trackers, no bar."""
 
     def train(objective: nn.Module, batches: Batches, num_steps: int) -> None:
@@ -192,36 +261,37 @@ def main() -> None:
     """Runs all comparisons."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small sizes, under two minutes: does it run at all?")
-    parser.add_argument("--rounds", type=int, default=5, help="of each comparison, 5 at least for a result")
+    parser.add_argument("--turns", type=int, default=24, help="of each side of a comparison, 5 at least for a result")
     parser.add_argument("--threads", type=int, help="all CPUs by default")
     options = parser.parse_args()
     num_threads = set_num_threads(options.threads)
     warnings.filterwarnings("ignore", message=".*pin_memory.*")
     ratios: dict[str, float] = {}
-    values: dict[str, float] = {}
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    values: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         plain, saving, trainer = fewlabel(folder), fewlabel(folder, checkpoint_every=50), hf_trainer(folder)
-        short, long = (10, 50) if options.quick else (30, 100)
+        short = Turns(5, options.turns)
+        long = Turns(50, max(5, options.turns // 4), first=25)  # a checkpoint falls into the middle of each
+        if options.quick:
+            short, long = Turns(2, 5), Turns(4, 5, first=2)
+            saving = fewlabel(folder, checkpoint_every=4)
         for leg in legs(folder / "store", options.quick, num_threads):
-            for ours, peer in ((plain, bare), (plain, trainer)):
-                assert_alike(leg.rate(ours, 1)[1], leg.rate(peer, 1)[1])
-            for key, ours, peer, num_steps in (
+            for peer in (bare, trainer):
+                assert_alike(leg.trained(plain, 6), leg.trained(peer, 6))
+            for key, ours, peer, turns in (
                 ("bare", plain, bare, short),
                 ("trainer", plain, trainer, short),
                 ("checkpoint", saving, plain, long),
             ):
-                print(f"{key}, {leg.name}: samples a second", flush=True)
-                sides = {
-                    "ours": lambda ours=ours, n=num_steps, leg=leg: leg.rate(ours, n)[0],
-                    "peer": lambda peer=peer, n=num_steps, leg=leg: leg.rate(peer, n)[0],
-                }
-                found = interleaved(sides, options.rounds)
-                ratios[f"{key}_{leg.name}"] = median_ratio(found["ours"], found["peer"])
-                each = [a / b for a, b in zip(found["ours"], found["peer"], strict=True)]
-                values[f"{key}_{leg.name}_lowest"], values[f"{key}_{leg.name}_highest"] = min(each), max(each)
-                for side, rates in found.items():
-                    values[f"{key}_{leg.name}_{side}_samples_per_s"] = statistics.median(rates)
+                found = leg.rates(ours, peer, turns)
+                each = [a / b for a, b in zip(*found, strict=True)]
+                name = f"{key}_{leg.name}"
+                ratios[name] = median_ratio(*found)
+                values[f"{name}_quartiles"] = statistics.quantiles(each, n=4)[::2]
+                for side, rates in zip(("ours", "peer"), found, strict=True):
+                    values[f"{name}_{side}_samples_per_s"] = statistics.median(rates)
+                print(f"{name}: {ratios[name]:.3f}, half of the turns in {values[f'{name}_quartiles']}", flush=True)
     for key in ("bare", "checkpoint", "trainer"):
         ratios[key] = min(ratios[f"{key}_scans"], ratios[f"{key}_text"])
     finish("loop", ratios, values | {"quick": options.quick}, threads=num_threads)

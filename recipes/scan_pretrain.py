@@ -22,7 +22,15 @@ from toolkit.finetune import OnlineProbe, atlas_tasks
 from toolkit.objectives import build_objective, config_union
 from toolkit.objectives.simclr import SimCLRConfig
 from toolkit.scans import AtlasTaskConfig, PatchBatches, Preprocessing, ViewConfig, read_registered, store_manifest
-from toolkit.training import RunFolder, TrainingConfig, fit, is_main_process, main_process_first, set_num_threads
+from toolkit.training import (
+    RunFolder,
+    TrainingConfig,
+    fit,
+    is_main_process,
+    main_process_first,
+    preflight,
+    set_num_threads,
+)
 
 
 class Pretraining(Section):
@@ -65,6 +73,9 @@ def run(config: Config, *, report: object = None) -> Result:
         raise ConfigError("give either manifest (your own scans) or cards (registered ones)")
     if config.manifest and config.training.evaluate_every:
         raise ConfigError("training.evaluate_every: a manifest has no labelled patches to look at; leave it empty")
+    encoder = ScanEncoder(config.encoder, config.preprocessing).untrained(config.seed)
+    objective = build_objective(config.objective, encoder, seed=config.seed)
+    preflight(config.training, config.trackers, objective)
     cards = [load_card(name) for name in config.cards]
     data = {card.name: data_digest(card) for card in cards}
     if config.manifest and config.manifest.is_file():
@@ -88,8 +99,6 @@ def run(config: Config, *, report: object = None) -> Result:
         config.seed,
         num_threads=max(1, num_threads // max(1, training.num_workers)),
     )
-    encoder = ScanEncoder(config.encoder, config.preprocessing).untrained(config.seed)
-    objective = build_objective(config.objective, encoder, seed=config.seed)
     evaluate = None
     if training.evaluate_every and registered:
         evaluate = OnlineProbe(encoder, atlas_tasks(registered, AtlasTaskConfig()), seed=config.seed)

@@ -35,7 +35,15 @@ from toolkit.text import (
     spectral_embeddings,
     train_tokenizer,
 )
-from toolkit.training import RunFolder, TrainingConfig, fit, is_main_process, main_process_first, set_num_threads
+from toolkit.training import (
+    RunFolder,
+    TrainingConfig,
+    fit,
+    is_main_process,
+    main_process_first,
+    preflight,
+    set_num_threads,
+)
 
 
 class Stage(Section):
@@ -85,6 +93,8 @@ def run(config: Config, *, report: object = None) -> Result:
     """Trains, or goes on training, and saves the encoder."""
     started = time.monotonic()
     set_num_threads(config.num_threads)
+    for stage in config.stages.values():
+        preflight(stage.training, config.trackers)
     cards = [load_card(name) for name in config.cards]
     folder = RunFolder(config.output, config, data={card.name: data_digest(card) for card in cards})
     with main_process_first():

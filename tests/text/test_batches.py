@@ -1,3 +1,4 @@
+import pickle
 from collections import Counter
 from itertools import chain
 
@@ -142,3 +143,10 @@ def test_texts_of_a_batch_are_of_like_length(store: TokenStore) -> None:
     sampler = TextSampler(store, batch_size=8, seed=0, temperature=1)
     spreads = [np.ptp(store.lengths[sampler.rows(step)]) for step in range(sampler.batches_a_round)]
     assert np.mean(spreads) < np.ptp(store.lengths) / 3
+
+
+def test_batches_reach_processes_that_are_started_afresh(store: TokenStore, tokenizer: TextTokenizer) -> None:
+    batches = MaskedBatches(store, tokenizer, MaskingConfig(), batch_size=8, seed=0, temperature=2)
+    first = batches.batch(5)  # what it keeps of the last step must not be in the way
+    again = pickle.loads(pickle.dumps(batches)).batch(5)
+    assert all(torch.equal(first[key], again[key]) for key in first)

@@ -1,6 +1,7 @@
 """One step: portions, out of memory, averages, memory savers."""
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,8 @@ from torch import nn
 
 from tests.training.test_loop import Lines, Regression
 from toolkit.errors import ConfigError, TrainingError
-from toolkit.training import Step, TrainingConfig
+from toolkit.training import RunFolder, Step, TrainingConfig, fit
+from toolkit.training.budget import largest_step
 from toolkit.training.engine import Engine
 from toolkit.training.feed import Feed, Layout
 
@@ -152,3 +154,25 @@ def test_a_step_that_half_precision_skips_leaves_all_as_it_was() -> None:
 def test_half_precision_without_a_gpu_is_refused_with_a_remedy() -> None:
     with pytest.raises(ConfigError, match=r"training\.precision: fp16 needs a GPU.*bf16"):
         stepped(Regression(), precision="fp16")
+
+
+def test_a_rehearsal_changes_nothing_but_the_portions() -> None:
+    greedy, engine = stepped(Greedy(most=5), num_steps=0)
+    before = copy.deepcopy(engine.state_dict())
+    engine.rehearse(Feed(Lines(), engine.config, 10, engine.accelerator.device), 7)
+    assert engine.layout.num_shards == 4 and greedy.sizes == [16, 8, 4, 4, 4, 4]
+    after = engine.state_dict()
+    assert all(torch.equal(after["module"][name], value) for name, value in before["module"].items())
+    assert after["optimizer"]["state"] == before["optimizer"]["state"] == {}
+
+
+def test_a_run_where_memory_can_run_out_rehearses_its_largest_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rehearsed = []
+    monkeypatch.setattr(Engine, "on_gpu", True)
+    monkeypatch.setattr(Engine, "rehearse", lambda self, feed, step: rehearsed.append(step))
+    config = TrainingConfig(num_steps=8, batch_size=16)
+    fit(Independent(), Lines(), config, RunFolder(tmp_path, config), 0, "test")
+    assert rehearsed == [7]  # `Lines` has more tokens in each step than in the one before
+    assert largest_step(object(), range(3, 8)) == 3  # type: ignore[arg-type]

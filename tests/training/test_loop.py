@@ -380,3 +380,19 @@ def test_where_a_look_costs_time_the_step_that_went_wrong_is_still_the_one_that_
     monkeypatch.setattr("toolkit.training.engine.Engine.on_gpu", True)
     with pytest.raises(TrainingError, match=r"not finite at step 3 \(samples 32"):
         train(tmp_path, batches=Broken())
+
+
+def test_two_processes_cannot_train_in_one_folder(tmp_path: Path) -> None:
+    command = (
+        "import sys; from filelock import FileLock; lock = FileLock(sys.argv[1]); lock.acquire(); "
+        "print('held', flush=True); "
+        "sys.stdin.read()"
+    )
+    tmp_path.joinpath("run").mkdir()
+    holder = [sys.executable, "-c", command, str(tmp_path / "run" / ".lock")]
+    with subprocess.Popen(holder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None and other.stdout.readline() == "held\n"
+        with pytest.raises(CheckpointError, match="another process is training in this folder; wait for it"):
+            train(tmp_path / "run")
+        other.communicate("")
+    train(tmp_path / "run")  # who has ended, however, holds nothing

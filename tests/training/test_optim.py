@@ -1,6 +1,7 @@
 """LARS against its formula in NumPy; what decays."""
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
@@ -56,3 +57,28 @@ def test_lars_survives_a_gradient_of_zeros() -> None:
     parameter.grad = torch.zeros(2, 2)
     LARS([parameter], lr=1).step()
     assert torch.equal(parameter, torch.ones(2, 2))
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_adamw_is_the_papers_formula(fused: bool) -> None:
+    rng = np.random.default_rng(1)
+    net = nn.Linear(3, 2).double()
+    values = {name: p.detach().numpy().copy() for name, p in net.named_parameters()}
+    moments = {name: [np.zeros_like(value), np.zeros_like(value)] for name, value in values.items()}
+    optimizer = build_optimizer(net, "adamw", lr=0.1, weight_decay=0.3, fused=fused)
+    for step in range(1, 5):
+        if step == 3:  # the state survives being saved
+            state = optimizer.state_dict()
+            optimizer = build_optimizer(net, "adamw", lr=0.1, weight_decay=0.3, fused=fused)
+            optimizer.load_state_dict(state)
+        for name, parameter in net.named_parameters():
+            gradient = rng.normal(size=parameter.shape)
+            parameter.grad = torch.tensor(gradient)
+            first, second = moments[name]
+            first[:] = 0.9 * first + 0.1 * gradient
+            second[:] = 0.98 * second + 0.02 * gradient**2
+            move = first / (1 - 0.9**step) / (np.sqrt(second / (1 - 0.98**step)) + 1e-8)
+            values[name] -= 0.1 * (move + (0.3 * values[name] if name == "weight" else 0))
+        optimizer.step()
+        for name, parameter in net.named_parameters():
+            np.testing.assert_allclose(parameter.detach().numpy(), values[name], rtol=1e-12)

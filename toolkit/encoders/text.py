@@ -186,14 +186,9 @@ class TextEncoder(nn.Module):
 
     def set_gradient_checkpointing(self, enabled: bool) -> None:
         """Whether training forgets activations within blocks and computes them again in the backward pass."""
-        if not enabled:
-            self.model.gradient_checkpointing_disable()
-            return
-        settings = {"use_reentrant": False}
-        if hasattr(self.model, "activation_checkpointing_enable"):  # newer transformers warn about the older name
-            self.model.activation_checkpointing_enable(settings)
-        else:
-            self.model.gradient_checkpointing_enable(settings)
+        newer = hasattr(self.model, "activation_checkpointing_enable")  # it warns about the older name
+        switch = f"{'activation' if newer else 'gradient'}_checkpointing_{'enable' if enabled else 'disable'}"
+        getattr(self.model, switch)(*[{"use_reentrant": False}] * enabled)
 
     def forward(self, batch: Mapping[str, Tensor]) -> TextFeatures:
         """Hidden states of a batch with `input_ids` and `attention_mask`, both (B, T)."""

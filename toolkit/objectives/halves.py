@@ -46,7 +46,9 @@ def split_in_halves(ids_BT: Tensor, coins_BT: Tensor) -> tuple[Tensor, Tensor]:
     """
     in_text_BT = ids_BT >= FIRST_REGULAR
     first_BT = coins_BT < 0.5
-    return _packed(ids_BT, in_text_BT & first_BT), _packed(ids_BT, in_text_BT & ~first_BT)
+    kept_2BT = torch.stack([in_text_BT & first_BT, in_text_BT & ~first_BT])
+    first, second = kept_2BT.sum(dim=2).amax(dim=1).clamp_min(1).tolist()  # one wait for the GPU, not two
+    return _packed(ids_BT, kept_2BT[0], first), _packed(ids_BT, kept_2BT[1], second)
 
 
 @register("halves")
@@ -86,8 +88,7 @@ class Halves(PairObjective):
         return self.encoder.pooled(features, LAST)
 
 
-def _packed(ids_BT: Tensor, kept_BT: Tensor) -> Tensor:
-    longest = max(1, int(kept_BT.sum(dim=1).max()))
+def _packed(ids_BT: Tensor, kept_BT: Tensor, longest: int) -> Tensor:
     order = torch.argsort((~kept_BT).long(), dim=1, stable=True)[:, :longest]
     packed = torch.where(kept_BT.gather(1, order), ids_BT.gather(1, order), PAD)
     return torch.cat([torch.full_like(packed[:, :1], BOS), packed], dim=1)

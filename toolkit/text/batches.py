@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -102,12 +102,14 @@ class TextSampler:
         self.batches_a_round = max(1, len(store) // self.batch_size)
         total = self.batches_a_round * self.batch_size
         self._quota = _whole(shares, total)
-        self._round = lru_cache(maxsize=2)(self._draw_round)
+        self._rounds: dict[int, np.ndarray] = {}
 
     def rows(self, step: int) -> np.ndarray:
         """(B,) chunks of the store that step `step` sees."""
-        round_number, index = divmod(step, self.batches_a_round)
-        return self._round(round_number)[index]
+        number, index = divmod(step, self.batches_a_round)
+        if number not in self._rounds:  # two are kept: steps of the last and of this one may be asked for in turn
+            self._rounds = dict([*self._rounds.items()][-1:]) | {number: self._draw_round(number)}
+        return self._rounds[number][index]
 
     def _draw_round(self, number: int) -> np.ndarray:
         rng = np.random.default_rng([self.seed, 0, number])
@@ -164,7 +166,7 @@ class MaskedBatches:
         self.boundaries = WordBoundaries.of(tokenizer)
         self.masking = masking
         self.seed = seed
-        self._whole = lru_cache(maxsize=1)(self._draw_whole)  # its parts are asked for one after another
+        self._last: tuple[int, tuple[np.ndarray, ...]] | None = None
 
     @property
     def batch_size(self) -> int:
@@ -198,7 +200,9 @@ class MaskedBatches:
             ConfigError: The parts would not be equal.
         """
         rows = shard_rows(self.batch_size, shard, num_shards)
-        whole_BT, corrupted_BT, positions_M, targets_M, coins_BT = self._whole(step)
+        if self._last is None or self._last[0] != step:  # a step's parts are asked for one after another
+            self._last = step, self._draw_whole(step)
+        whole_BT, corrupted_BT, positions_M, targets_M, coins_BT = self._last[1]
         length = int((whole_BT[rows] != PAD).sum(axis=1).max())
         row_M, column_M = np.divmod(positions_M, whole_BT.shape[1])
         here_M = (row_M >= rows.start) & (row_M < rows.stop)

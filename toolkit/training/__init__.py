@@ -9,6 +9,7 @@ from toolkit.training.machine import (
     set_num_threads,
 )
 from toolkit.training.monitors import alignment, effective_rank, embedding_std, uniformity
+from toolkit.training.preflight import preflight
 from toolkit.training.run_folder import RunFolder, replace_folder, write_atomically
 from toolkit.training.step import Batches, Step
 
@@ -23,6 +24,7 @@ __all__ = [
     "fit",
     "is_main_process",
     "main_process_first",
+    "preflight",
     "refuse_several_processes",
     "replace_folder",
     "set_num_threads",

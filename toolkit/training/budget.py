@@ -1,4 +1,4 @@
-"""How many steps a budget in epochs or tokens comes to. It is settled before the run: schedules need the end."""
+"""How many steps a budget comes to, which is settled before the run: schedules need the end. And the largest step."""
 
 import math
 
@@ -31,3 +31,13 @@ def count_steps(config: TrainingConfig, batches: Batches) -> int:
         batch_size = getattr(batches, "batch_size", config.batch_size)  # a small corpus has smaller batches
         return math.ceil(config.num_epochs * batches.samples_per_epoch / batch_size)
     return config.num_steps
+
+
+LOOKED_AT = 1000
+
+
+def largest_step(batches: Batches, steps: range) -> int:
+    """The step, among the first thousand, whose batch has most tokens; the first where all are alike."""
+    if not hasattr(batches, "num_tokens"):
+        return steps[0]
+    return max(steps[:LOOKED_AT], key=batches.num_tokens)

@@ -70,7 +70,7 @@ class Checkpoints:
             TypeError: The state holds what `torch.load(weights_only=True)` refuses, such as a NumPy scalar.
         """
         self.wait()
-        self._copy = _copied(dict(state), self._copy)
+        self._copy = copied(dict(state), self._copy)
         self._pending = self._thread.submit(self._write, step, {**self._copy, "format": FORMAT})
         if not background:
             self.wait()
@@ -291,23 +291,23 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _copied(value: Any, earlier: Any, where: str = "state") -> Any:
-    """A copy of `value` in the CPU's memory, in the tensors of `earlier` where they fit."""
+def copied(value: Any, earlier: Any = None, where: str = "state") -> Any:
+    """A copy of a state in the CPU's memory, in the tensors of `earlier` where they fit."""
     if isinstance(value, Tensor):
         fits = isinstance(earlier, Tensor) and earlier.shape == value.shape and earlier.dtype == value.dtype
         if not fits:
             earlier = torch.empty(value.shape, dtype=value.dtype, pin_memory=value.is_cuda)
         return earlier.copy_(value.detach())
     if type(value) in (dict, OrderedDict):
-        copied = copy.copy(value)  # keeps the `_metadata` that a module's state carries as an attribute
+        result = copy.copy(value)  # keeps the `_metadata` that a module's state carries as an attribute
         before = earlier if isinstance(earlier, dict) else {}
         for key, item in value.items():
-            copied[key] = _copied(item, before.get(key), f"{where}[{key!r}]")
-        return copied
+            result[key] = copied(item, before.get(key), f"{where}[{key!r}]")
+        return result
     if type(value) in (list, tuple):
         parts = list(earlier) if isinstance(earlier, list | tuple) else []
         parts += [None] * (len(value) - len(parts))
-        return type(value)(_copied(item, parts[i], f"{where}[{i}]") for i, item in enumerate(value))
+        return type(value)(copied(item, parts[i], f"{where}[{i}]") for i, item in enumerate(value))
     if type(value) not in PLAIN_TYPES:  # also NumPy's float64, though it is a float
         raise TypeError(f"{where} is a {type(value).__name__}, which torch.load(weights_only=True) would refuse")
     return value

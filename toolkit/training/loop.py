@@ -10,7 +10,7 @@ from torch import nn
 from toolkit.console import log, track
 from toolkit.errors import CheckpointError, Preempted, TrainingError
 from toolkit.training.alarms import Alarms, nan_message
-from toolkit.training.budget import count_steps
+from toolkit.training.budget import count_steps, largest_step
 from toolkit.training.checkpoints import Checkpoints
 from toolkit.training.config import TrainingConfig
 from toolkit.training.engine import Engine
@@ -56,7 +56,8 @@ def fit(
 
     Raises:
         TrainingError: The loss is not finite, the embeddings collapsed, or memory does not suffice.
-        CheckpointError: The checkpoint belongs to another model or another version of the code.
+        CheckpointError: The checkpoint belongs to another model or another version of the code, or another process is
+            training in the folder.
         DiskError: The disk is full; the last checkpoint is whole.
         Preempted: A signal asked the run to end; all is saved.
     """
@@ -74,6 +75,8 @@ def fit(
         profiled(folder.options.profile_steps if is_main else 0, folder.path / "trace.json") as step_profiled,
         ExitStack() as ending,
     ):
+        if is_main:
+            ending.enter_context(folder.locked())
         start = _restore(engine, alarms, checkpoints, folder, num_steps)
         if 0 < start < num_steps:
             log.info("%s: continues from step %d of %d", description, start, num_steps)
@@ -81,6 +84,8 @@ def fit(
         trackers = open_trackers(names, folder.path, description, config.model_dump(mode="json"), start)
         journal = Journal(folder, trackers, alarms, feed, batches, description, config.batch_size)
         ending.callback(journal.close)
+        if engine.on_gpu and start < num_steps:
+            engine.rehearse(feed, largest_step(batches, range(start, num_steps)))
         engine.begin(feed, start)
         first_bad = torch.full((), -1, device=engine.accelerator.device)
         steps = range(start, num_steps)

@@ -36,13 +36,18 @@ def on_cpu() -> bool:
     return not torch.accelerator.is_available()
 
 
+def num_launched() -> int:
+    """How many processes a launcher (torchrun, accelerate, Ray) started together; 1 without one."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
 def refuse_several_processes(recipe: str) -> None:
     """For recipes that start processes of their own.
 
     Raises:
         ConfigError: A launcher started this one as one of several.
     """
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+    if num_launched() > 1:
         raise ConfigError(
             f"{recipe}: start it as one process; pretrain with torchrun first, and it takes up what is finished"
         )

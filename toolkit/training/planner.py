@@ -1,6 +1,5 @@
 """What a run will take, from a few of its steps; and where its time goes, from a trace."""
 
-import copy
 import resource
 import sys
 import time
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 
 from toolkit.console import log
+from toolkit.training.checkpoints import copied
 from toolkit.training.engine import Engine
 from toolkit.training.feed import Feed
 
@@ -28,10 +28,11 @@ def plan(engine: Engine, feed: Feed, num_steps: int, description: str) -> dict[s
         description: Of the run.
 
     Returns:
-        `hours`, `memory_gb` (largest so far, of this process or its GPU), `checkpoint_gb`, `data_wait` (share of the
-        time), `samples_per_s`.
+        `hours`, `memory_gb` (largest so far, of this process or its GPU), `disk_gb` (what is still to be written:
+        checkpoints, one of them while the oldest is still there, and the encoder), `data_wait` (share of the time),
+        `samples_per_s`.
     """
-    config, before = engine.config, copy.deepcopy(engine.state_dict())
+    config, before = engine.config, copied(engine.state_dict())
     engine.begin(feed, 0)
     seconds: list[float] = []
     began = time.monotonic()
@@ -45,11 +46,11 @@ def plan(engine: Engine, feed: Feed, num_steps: int, description: str) -> dict[s
             seconds.append(time.monotonic() - started)
         if bool(outcome.stop) and len(seconds) >= MIN_STEPS:  # all processes see the same
             break
-    mean = sum(seconds) / len(seconds)
+    mean, state = sum(seconds) / len(seconds), engine.state_dict()
     found = {
         "hours": mean * num_steps / 3600,
         "memory_gb": _peak_memory_gb(engine.accelerator.device),
-        "checkpoint_gb": config.keep_checkpoints * _num_bytes(engine.state_dict()) / 1e9,
+        "disk_gb": ((config.keep_checkpoints + 1) * _num_bytes(state) + _num_bytes(state["module"])) / 1e9,
         "data_wait": feed.waited_s / sum(seconds),
         "samples_per_s": config.batch_size / mean,
     }
@@ -58,9 +59,9 @@ def plan(engine: Engine, feed: Feed, num_steps: int, description: str) -> dict[s
     say = log.info if engine.accelerator.is_main_process else log.debug
     say(
         "%s: %d steps of %d samples will take about %s (%.2f s a step, %.0f %% of it waiting for data), "
-        "%.1f GB of memory, %.2f GB of disk for checkpoints",
+        "%.1f GB of memory, %.2f GB of disk for checkpoints and the encoder",
         description, num_steps, config.batch_size, _duration(mean * num_steps), mean, 100 * found["data_wait"],
-        found["memory_gb"], found["checkpoint_gb"],
+        found["memory_gb"], found["disk_gb"],
     )  # fmt: skip
     return found
 

@@ -6,11 +6,13 @@ Everything that makes two runs equal goes to `metrics.jsonl`; every clock goes t
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
 from toolkit.config import RunConfig, Section, read_yaml, to_yaml
 from toolkit.console import log
@@ -70,6 +72,26 @@ class RunFolder:
         if found or not begun or not provenance_path.exists():
             record = provenance(data or {}) | {"seed": getattr(config, "seed", None)}
             write_atomically(provenance_path, json.dumps(record, indent=2).encode())
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes from training in the folder: two would write over each other's checkpoints.
+
+        Raises:
+            CheckpointError: Another process is at it.
+        """
+        # A singleton, since nested fits of one process may share a folder. The system frees it when the process dies.
+        lock = FileLock(self.path / ".lock", timeout=0, is_singleton=True)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise CheckpointError(
+                f"{self.path}: another process is training in this folder; wait for it, or give another output folder"
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     @property
     def provenance(self) -> dict[str, Any]:

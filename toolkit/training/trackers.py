@@ -58,6 +58,16 @@ def open_trackers(
     return trackers
 
 
+def require_trackers(names: Sequence[str]) -> None:
+    """Imports what the trackers need.
+
+    Raises:
+        ConfigError: A package is missing; the message says how to get it.
+    """
+    for name in names:
+        _module(name)
+
+
 class _Careful:
     """Gives up for good at the first error of what it wraps."""
 
