@@ -44,7 +44,7 @@ def test_a_scan_that_changed_is_refused_and_not_stored(manifest: Path, tmp_path:
     save(tmp_path / "scans" / "b.nii", 6, 7, 8, seed=5)
     with pytest.raises(DataError, match=r"row 2: .*b\.nii changed since the manifest was written"):
         store_manifest(manifest, SPEC, tmp_path / "store")
-    assert len(list((tmp_path / "store").glob("*.npy"))) == 1
+    assert len(list((tmp_path / "store").glob("*.json"))) == 1
 
 
 def test_scans_have_as_many_channels_as_the_encoder_takes(manifest: Path, tmp_path: Path) -> None:

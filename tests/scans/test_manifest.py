@@ -50,7 +50,7 @@ def test_refused_scans_are_listed_with_the_reason(scans: Path, tmp_path: Path) -
     refusals = pd.read_csv(tmp_path / "private" / "refusals.csv")
     reasons = dict(zip(refusals.path.map(lambda p: Path(p).name), refusals.reason, strict=True))
     assert "damaged" in reasons["broken.nii.gz"]
-    assert "irregular slice spacing" in reasons["gap"]
+    assert "missing slices" in reasons["gap"]
 
 
 def test_pseudonyms_are_stable_and_names_stay_in_the_crosswalk(scans: Path, tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_one_of_several_series_is_named_not_guessed(tmp_path: Path, write_series
 
 def test_a_missing_slice_is_refused(tmp_path: Path, write_series) -> None:
     write_series(tmp_path, [0.0, 3.0, 6.0, 12.0, 15.0])
-    with pytest.raises(DataError, match=r"irregular slice spacing, 6\.000 mm after slice 3 where 3\.000 mm"):
+    with pytest.raises(DataError, match=r"missing slices: 1 of them, 6\.000 mm after slice 3 where 3\.000 mm"):
         read_volume(tmp_path)
 
 

@@ -82,7 +82,7 @@ class RegisteredScans:
         stored = []
         for scan in self.of("pool", "pretraining"):
             key = store_key(scan.content_hash, digest(spec))
-            stored.append(store.get(key) if key in store else store.put(key, scan.volume))
+            stored.append(store.get_or_make(key, lambda volume=scan.volume: (volume, None)))
         return stored
 
 

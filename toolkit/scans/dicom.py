@@ -1,105 +1,242 @@
-"""Which DICOM files make one volume: grouped by series, sorted by position, gaps refused."""
+"""DICOM headers: which files are images, which series they belong to, and the few tags that are looked at."""
 
+import functools
+import hashlib
+import os
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pydicom
-from pydicom.errors import InvalidDicomError
+from pydicom.uid import UID
 
 from toolkit.errors import DataError
+from toolkit.scans.reasons import Reason, ScanError
 
-SPACING_TOLERANCE = 0.02  # of the slice distance: scanners round positions to a few micrometres, gaps are whole slices
-_HEADER_TAGS = [
-    "PatientID", "StudyInstanceUID", "StudyDate", "SeriesInstanceUID", "SeriesDescription", "Modality",
-    "InstitutionName", "Manufacturer", "ManufacturerModelName", "ImagePositionPatient",
-    "ImageOrientationPatient", "Rows", "Columns", "NumberOfFrames", "PerFrameFunctionalGroupsSequence",
+_TAGS = [
+    "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID", "PatientID",
+    "PatientName", "AccessionNumber", "StudyDate", "StudyTime", "Modality", "ImageType", "SeriesDescription",
+    "ProtocolName", "BodyPartExamined", "InstitutionName", "Manufacturer", "ManufacturerModelName",
+    "ConvolutionKernel", "ContrastBolusAgent", "BurnedInAnnotation", "RecognizableVisualFeatures",
+    "ReferringPhysicianName", "OperatorsName", "StationName", "Rows", "Columns", "SamplesPerPixel", "BitsAllocated",
+    "NumberOfFrames", "PhotometricInterpretation", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient",
+    "PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence",
 ]  # fmt: skip
+_NAMING = ("PatientName", "PatientID", "InstitutionName", "ReferringPhysicianName", "OperatorsName", "StationName")
+_PREFIX_AT = 128
 
 
 @dataclass(frozen=True)
-class SliceHeader:
-    """One image file of a series: where it lies and its header without pixels."""
+class DicomHeader:
+    """What is read of one image file besides its pixels. Holds identifiers: it never leaves the process that reads.
 
-    path: Path
-    dataset: pydicom.Dataset
+    Attributes:
+        files: The file.
+        names: Words of the tags that name people and places.
+        frames: For each frame its position (3 numbers), orientation (6) and pixel spacing (2), None where unknown.
+    """
+
+    file: str
+    num_bytes: int
+    series_uid: str
+    sop_uid: str = ""
+    sop_class: str = ""
+    transfer_syntax: str = ""
+    study_uid: str = ""
+    frame_of_reference: str = ""
+    person: str = ""
+    accession: str = ""
+    time: str = ""
+    modality: str = ""
+    image_type: tuple[str, ...] = ()
+    description: str = ""
+    body_part: str = ""
+    institution: str = ""
+    manufacturer: str = ""
+    model: str = ""
+    kernel: str = ""
+    contrast: bool = False
+    burned_in: str = ""
+    recognisable: str = ""
+    names: tuple[str, ...] = ()
+    rows: int = 0
+    columns: int = 0
+    bits: int = 0
+    samples: int = 1
+    photometric: str = ""
+    frames: list[tuple[list[float] | None, list[float] | None, list[float] | None]] = field(default_factory=list)
 
 
-def find_series(folder: Path) -> dict[str, list[SliceHeader]]:
-    """The DICOM series directly in `folder`, by series UID; files of other kinds are passed over."""
-    series: dict[str, list[SliceHeader]] = defaultdict(list)
-    for path in sorted(folder.iterdir()):
-        if not path.is_file():
-            continue
-        try:
-            dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_HEADER_TAGS)
-            uid = str(dataset.SeriesInstanceUID) if "Rows" in dataset and "SeriesInstanceUID" in dataset else ""
-        except InvalidDicomError:
-            continue
-        except Exception as error:  # over damaged bytes pydicom raises whatever happens, struct.error for one
-            raise DataError(f"{path}: damaged DICOM file ({' '.join(str(error).split())}); copy it again") from error
-        if uid:
-            series[uid].append(SliceHeader(path, dataset))
-    return dict(series)
+def looks_like_dicom(path: Path) -> bool:
+    """Whether the first bytes are DICOM's, with or without the preamble; never by the name."""
+    with path.open("rb") as file:
+        head = file.read(_PREFIX_AT + 4)
+    if head[_PREFIX_AT:] == b"DICM":
+        return True
+    # Without preamble a file begins with an element of group 2 or 8, in either byte order, small in its number.
+    return head[:4] in {bytes([group, 0, element, 0]) for group in (2, 8) for element in (0, 1, 2, 5, 8, 16, 18, 22)}
 
 
-def slice_files(headers: list[SliceHeader], folder: Path) -> list[Path]:
-    """The files of one series, sorted along the slice normal.
+def read_header(path: Path) -> DicomHeader | None:
+    """The header of one file, None where it is DICOM but no image (a report, a plan, a directory of files).
 
     Raises:
-        DataError: The slices have several orientations or sizes, share a position, or lie at uneven
-            distances.
+        ScanError: The header is damaged.
     """
-    if len(headers) == 1:
-        frames = getattr(headers[0].dataset, "PerFrameFunctionalGroupsSequence", None)
-        if frames is not None:
-            _check_distances(*_frame_geometry(frames, folder), folder)
-        return [headers[0].path]
     try:
-        orientations = np.array([header.dataset.ImageOrientationPatient for header in headers], float)
-        positions = np.array([header.dataset.ImagePositionPatient for header in headers], float)
-    except (AttributeError, TypeError, ValueError) as error:
-        raise DataError(f"{folder}: slices without position or orientation; export the series again") from error
-    sizes = {(header.dataset.Rows, header.dataset.Columns) for header in headers}
-    if len(sizes) > 1:
-        raise DataError(f"{folder}: slices of {len(sizes)} sizes in one series; split it")
-    order = _check_distances(orientations, positions, folder)
-    return [headers[index].path for index in order]
+        data = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS, force=True)
+        return _header(path, data)
+    except OSError:
+        raise
+    except Exception as error:  # over damaged bytes pydicom raises whatever happens, struct.error for one
+        reason = " ".join(str(error).split())[-200:] or type(error).__name__
+        raise ScanError(Reason.UNREADABLE, path, f"damaged DICOM file ({reason}); copy it again") from None
 
 
-def _frame_geometry(frames: pydicom.Sequence, folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    try:
-        positions = [frame.PlanePositionSequence[0].ImagePositionPatient for frame in frames]
-        if "PlaneOrientationSequence" in frames[0]:
-            orientations = [frame.PlaneOrientationSequence[0].ImageOrientationPatient for frame in frames]
-        else:  # one orientation for all frames: distances along the line through them say the same
-            direction = np.subtract(positions[-1], positions[0]).astype(float)
-            direction /= max(float(np.linalg.norm(direction)), 1e-9)
-            first = np.linalg.svd(direction[None])[2][1]
-            orientations = [np.concatenate([first, np.cross(direction, first)])] * len(positions)
-    except (AttributeError, IndexError) as error:
-        raise DataError(f"{folder}: frames without position; export the series again") from error
-    return np.array(orientations, float), np.array(positions, float)
+def find_series(folder: Path, series_uid: str = "") -> dict[str, list[Path]]:
+    """The files of the DICOM series in `folder`, by series UID; files of other kinds are passed over.
+
+    Args:
+        folder: Its own files are looked at. If `series_uid` is given and none is its, the folders below are too.
+        series_uid: Only this one.
+
+    Raises:
+        DataError: A file is damaged, and either no UID is given or it may belong to that series.
+    """
+    found = _wanted(_index(folder, os.stat(folder).st_mtime_ns), series_uid)
+    if found or not series_uid:
+        return found
+    everywhere: dict[str, list[Path]] = defaultdict(list)
+    for inside, folders, _ in os.walk(folder):
+        folders.sort()
+        for uid, files in _wanted(_index(Path(inside), os.stat(inside).st_mtime_ns), series_uid).items():
+            everywhere[uid] += files
+    return dict(everywhere)
 
 
-def _check_distances(orientations: np.ndarray, positions: np.ndarray, folder: Path) -> np.ndarray:
-    """Order of the slices along their common normal; refuses what is not a stack of evenly spaced slices."""
-    if np.abs(orientations - orientations[0]).max() > 1e-3:
-        raise DataError(f"{folder}: slices of several orientations in one series (a localiser?); leave it out")
-    normal = np.cross(orientations[0, :3], orientations[0, 3:])
-    along = positions @ normal
-    order = np.argsort(along, kind="stable")
-    gaps = np.diff(along[order])
-    if len(gaps) == 0:
-        return order
-    usual = float(np.median(gaps))
-    if gaps.min() < 1e-3:
-        raise DataError(f"{folder}: several slices at one position (echoes or time points?); split the series")
-    worst = int(np.argmax(np.abs(gaps - usual)))
-    if abs(gaps[worst] - usual) > SPACING_TOLERANCE * usual:
-        raise DataError(
-            f"{folder}: irregular slice spacing, {gaps[worst]:.3f} mm after slice {worst + 1} where "
-            f"{usual:.3f} mm is usual; a slice is missing or the series is mixed"
+def file_holds(path: Path, series_uid: str) -> bool:
+    """Whether the UID stands somewhere in a file that cannot be read."""
+    return series_uid.encode() in path.read_bytes()
+
+
+def distinct_files(files: list[Path]) -> list[Path]:
+    """`files` without those that are byte for byte another one: an export that was made twice."""
+    by_size: dict[int, list[Path]] = defaultdict(list)
+    for path in files:
+        by_size[path.stat().st_size].append(path)
+    kept: dict[bytes | Path, Path] = {}
+    for alike in by_size.values():
+        for path in alike:
+            kept.setdefault(_digest(path) if len(alike) > 1 else path, path)
+    return sorted(kept.values())
+
+
+def _digest(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def _wanted(index: tuple[dict[str, list[Path]], list[ScanError]], series_uid: str) -> dict[str, list[Path]]:
+    series, damaged = index
+    for error in damaged:
+        if not series_uid or file_holds(Path(error.path), series_uid):
+            raise error
+    return {uid: files for uid, files in series.items() if uid == series_uid or not series_uid}
+
+
+@functools.lru_cache(maxsize=64)
+def _index(folder: Path, _changed_ns: int) -> tuple[dict[str, list[Path]], list[ScanError]]:
+    """Series and damaged files directly in `folder`; remembered, since each of its series is asked for in turn."""
+    series: dict[str, list[Path]] = defaultdict(list)
+    damaged = []
+    for path in sorted(folder.iterdir()):
+        if not path.is_file() or not looks_like_dicom(path):
+            continue
+        try:
+            header = read_header(path)
+        except ScanError as error:
+            damaged.append(error)
+            continue
+        if header is not None:
+            series[header.series_uid].append(path)
+    return dict(series), damaged
+
+
+def _header(path: Path, data: pydicom.Dataset) -> DicomHeader | None:
+    def text(name: str) -> str:
+        return " ".join(str(data.get(name, "") or "").split())
+
+    meta = getattr(data, "file_meta", pydicom.Dataset())
+    sop_class = text("SOPClassUID")
+    if "Rows" not in data and "Image" not in UID(sop_class).name:
+        if not sop_class and "MediaStorageSOPClassUID" not in meta:
+            raise DataError("neither an image nor anything else that is known")
+        return None
+    if not text("SeriesInstanceUID") or "Rows" not in data or "Columns" not in data:
+        raise DataError("the header ends before series, rows and columns are named")
+    return DicomHeader(
+        file=str(path),
+        num_bytes=path.stat().st_size,
+        series_uid=text("SeriesInstanceUID"),
+        sop_uid=text("SOPInstanceUID"),
+        sop_class=sop_class,
+        transfer_syntax=str(meta.get("TransferSyntaxUID", "")),
+        study_uid=text("StudyInstanceUID"),
+        frame_of_reference=text("FrameOfReferenceUID"),
+        person=text("PatientID"),
+        accession=text("AccessionNumber"),
+        time=text("StudyDate") + text("StudyTime"),
+        modality=text("Modality"),
+        image_type=tuple(map(str, _many(data.get("ImageType")))),
+        description=" ".join(filter(None, [text("SeriesDescription"), text("ProtocolName")])),
+        body_part=text("BodyPartExamined"),
+        institution=text("InstitutionName"),
+        manufacturer=text("Manufacturer"),
+        model=text("ManufacturerModelName"),
+        kernel=" ".join(map(str, _many(data.get("ConvolutionKernel")))),
+        contrast=bool(text("ContrastBolusAgent")),
+        burned_in=text("BurnedInAnnotation"),
+        recognisable=text("RecognizableVisualFeatures"),
+        names=tuple(text(name) for name in _NAMING if text(name)),
+        rows=int(data.Rows),
+        columns=int(data.Columns),
+        bits=int(data.get("BitsAllocated") or 0),
+        samples=int(data.get("SamplesPerPixel") or 1),
+        photometric=text("PhotometricInterpretation"),
+        frames=_frames(data),
+    )
+
+
+def _frames(data: pydicom.Dataset) -> list[tuple[Any, Any, Any]]:
+    per_frame = data.get("PerFrameFunctionalGroupsSequence")
+    if not per_frame:
+        place = tuple(
+            _numbers(data.get(name)) for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
         )
-    return order
+        return [place] * max(int(data.get("NumberOfFrames") or 1), 1)  # type: ignore[list-item]
+    shared = (data.get("SharedFunctionalGroupsSequence") or [pydicom.Dataset()])[0]
+
+    def group(frame: pydicom.Dataset, sequence: str, name: str) -> list[float] | None:
+        items = frame.get(sequence) or shared.get(sequence)
+        return _numbers(items[0].get(name)) if items else None
+
+    return [
+        (
+            group(frame, "PlanePositionSequence", "ImagePositionPatient"),
+            group(frame, "PlaneOrientationSequence", "ImageOrientationPatient"),
+            group(frame, "PixelMeasuresSequence", "PixelSpacing"),
+        )
+        for frame in per_frame
+    ]
+
+
+def _numbers(value: Any) -> list[float] | None:
+    return [float(number) for number in _many(value)] or None
+
+
+def _many(value: Any) -> list[Any]:
+    """One value, several or none, as a list."""
+    if value is None or value == "":
+        return []
+    return list(value) if isinstance(value, pydicom.multival.MultiValue | list) else [value]

@@ -12,8 +12,9 @@ import pandas as pd
 
 from toolkit.console import log, track
 from toolkit.errors import DataError
-from toolkit.scans.dicom import SliceHeader, find_series
-from toolkit.scans.volumes import is_volume_file, read_volume
+from toolkit.scans import itk
+from toolkit.scans.dicom import find_series, read_header
+from toolkit.scans.volumes import is_volume_file, read_volume, split_path
 
 COLUMNS = [
     "path", "subject", "study", "session", "sequence", "site", "scanner", "modality", "spacing_mm", "shape",
@@ -105,25 +106,27 @@ def pseudonym(identity: str, key: bytes, prefix: str) -> str:
 
 
 def scan_files(path: str) -> list[Path]:
-    """The files of a manifest's `path`, in the order in which `content_hash` takes them.
+    """The files of a manifest's `path`: those of a series, or a header and the data files that it names.
 
     Raises:
-        DataError: A DICOM file is damaged.
+        DataError: A DICOM file is damaged, or a header names data outside its folder.
     """
-    folder, _, series_uid = path.partition("#")
-    if not Path(folder).is_dir():
-        return [Path(path)]
-    series = find_series(Path(folder))
-    return [header.path for uid, headers in series.items() if uid == series_uid or not series_uid for header in headers]
+    place, series_uid = split_path(path)
+    if not place.is_dir():
+        return itk.data_files(place) if place.suffix.lower() in itk.SUFFIXES else [place]
+    return [file for files in find_series(place, series_uid).values() for file in files]
 
 
 def content_hash(files: list[Path]) -> str:
-    """SHA-256 over the bytes of the files in order, whatever they are called."""
-    total = hashlib.sha256()
+    """SHA-256 of a scan's bytes: over the digests of its files, whatever they are called and wherever they lie.
+
+    A file that is there twice counts once, as it does in the volume.
+    """
+    digests = set()
     for path in files:
         with path.open("rb") as file:
-            total.update(hashlib.file_digest(file, "sha256").digest())
-    return total.hexdigest()
+            digests.add(hashlib.file_digest(file, "sha256").digest())
+    return hashlib.sha256(b"".join(sorted(digests))).hexdigest()
 
 
 def _find(folder: Path, out_dir: Path, refusals: list[dict[str, str]]) -> Iterator[_Found]:
@@ -142,8 +145,8 @@ def _find(folder: Path, out_dir: Path, refusals: list[dict[str, str]]) -> Iterat
         except DataError as error:
             refusals.append({"path": str(here), "reason": str(error)})
             continue
-        for uid, headers in series.items():
-            yield _found_series(str(here) if len(series) == 1 else f"{here}#{uid}", headers, folder)
+        for uid, files in series.items():
+            yield _found_series(str(here) if len(series) == 1 else f"{here}#{uid}", files, folder)
 
 
 def _found_file(path: Path, folder: Path) -> _Found:
@@ -155,21 +158,20 @@ def _found_file(path: Path, folder: Path) -> _Found:
     return _Found(str(path), person, [path], session=bids.get("ses", ""), sequence=sequence)
 
 
-def _found_series(path: str, headers: list[SliceHeader], folder: Path) -> _Found:
-    def tag(name: str) -> str:
-        return str(headers[0].dataset.get(name, "") or "").strip()
-
+def _found_series(path: str, files: list[Path], folder: Path) -> _Found:
+    header = read_header(files[0])
+    assert header is not None
     inside = Path(path.partition("#")[0]).relative_to(folder)
     return _Found(
         path,
-        tag("PatientID") or (inside.parts[0] if inside.parts else folder.name),
-        [header.path for header in headers],
-        study=tag("StudyInstanceUID"),
-        session=tag("StudyDate"),
-        sequence=tag("SeriesDescription"),
-        site=tag("InstitutionName"),
-        scanner=" ".join(filter(None, [tag("Manufacturer"), tag("ManufacturerModelName")])),
-        modality=tag("Modality"),
+        header.person or (inside.parts[0] if inside.parts else folder.name),
+        files,
+        study=header.study_uid,
+        session=header.time[:8],
+        sequence=header.description,
+        site=header.institution,
+        scanner=" ".join(filter(None, [header.manufacturer, header.model])),
+        modality=header.modality,
     )
 
 

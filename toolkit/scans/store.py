@@ -1,47 +1,151 @@
-"""Preprocessed volumes on disk: int16 memory maps, found again by what went in and how it was prepared."""
+"""Preprocessed volumes on disk, found again by what went in and how it was prepared, read crop by crop."""
 
+import contextlib
 import errno
 import json
-from dataclasses import dataclass
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from filelock import FileLock
+from pydantic import ValidationError
 
+from toolkit.config import Section
 from toolkit.errors import DataError, DiskError
+from toolkit.scans.chunks import ChunkedArray, FrameRecord, compress
 from toolkit.scans.volumes import Volume
+from toolkit.training.run_folder import write_atomically
 
-INT16_MAX = 32767
+STORE_VERSION = 2
+"""Part of each key (1 were memory maps). Raise it whenever one scan and spec give other voxels or another format."""
+LEVELS = 4095
+"""12 bits: finer than the noise of any scanner, and what lies below it would not compress."""
 
 
-@dataclass(frozen=True)
+class StoreHeader(Section):
+    """What a store knows of a scan besides its voxels: no path, no identifier."""
+
+    shape: tuple[int, int, int, int]
+    """(C, I, J, K)."""
+    scale: float
+    """Intensity = raw value * scale + offset."""
+    offset: float
+    affine: tuple[tuple[float, float, float, float], ...]
+    """Voxel indices to world millimetres, (4, 4)."""
+    values: FrameRecord
+    labels: FrameRecord | None = None
+    """Of the label map, on the same grid."""
+
+
 class StoredVolume:
-    """A preprocessed scan on disk.
+    """A preprocessed scan on disk, by its path: nothing is read before it is needed, and a pickle holds only the path.
 
-    Attributes:
-        values: (C, I, J, K) int16 memory map; intensity = value * scale + offset.
-        scale: See `values`.
-        offset: See `values`.
-        affine: Voxel indices to world millimetres, (4, 4).
+    Safe after a fork; processes share the pages of its one read-only file.
+
+    Args:
+        path: Of the header, as `VolumeStore.get` gives it.
+
+    Raises:
+        DataError: Later, when a part that is needed is missing or damaged; it is named.
     """
 
-    values: np.ndarray
-    scale: float
-    offset: float
-    affine: np.ndarray
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def __reduce__(self) -> tuple[type["StoredVolume"], tuple[str]]:
+        return StoredVolume, (str(self.path),)
+
+    @property
+    def num_channels(self) -> int:
+        """C."""
+        return self._header.shape[0]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Number of voxels along I, J and K."""
+        return self._header.shape[1:]
+
+    @property
+    def scale(self) -> float:
+        """Intensity = raw value * scale + offset."""
+        return self._header.scale
+
+    @property
+    def offset(self) -> float:
+        """See `scale`."""
+        return self._header.offset
+
+    @property
+    def zero(self) -> int:
+        """The raw value of intensity 0."""
+        return round(-self.offset / self.scale)
+
+    @property
+    def affine(self) -> np.ndarray:
+        """Voxel indices to world millimetres, (4, 4)."""
+        return np.array(self._header.affine)
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether a label map came with the scan."""
+        return self._header.labels is not None
+
+    def crop(self, start: Sequence[int], size: Sequence[int]) -> np.ndarray:
+        """Raw values of a box, decompressed from the chunks that it touches.
+
+        Args:
+            start: Its first voxel along I, J and K; may lie outside.
+            size: Voxels along I, J and K.
+
+        Returns:
+            (C, i, j, k) int16, writable; `zero` outside the volume.
+        """
+        return _boxed(self._values, start, size, self.zero)
+
+    def labels(self, start: Sequence[int], size: Sequence[int]) -> np.ndarray:
+        """The label map in a box, (i, j, k) int16, 0 outside the volume; see `crop`."""
+        assert self._labels is not None, "this scan has no label map"
+        return _boxed(self._labels, start, size, 0)[0]
+
+    @property
+    def values(self) -> np.ndarray:
+        """All raw values, (C, I, J, K) int16."""
+        return self._all_values
 
     def load(self) -> Volume:
         """The whole scan as float32."""
-        return Volume(self.values * np.float32(self.scale) + np.float32(self.offset), self.affine)
+        raw = self.crop((0, 0, 0), self.shape)
+        return Volume(raw * np.float32(self.scale) + np.float32(self.offset), self.affine)
 
     def foreground(self) -> np.ndarray:
         """Voxels above 0 in any channel, (I, J, K) bool."""
-        return (self.values > round(-self.offset / self.scale)).any(axis=0)
+        return (self.crop((0, 0, 0), self.shape) > self.zero).any(axis=0)
+
+    @cached_property
+    def _all_values(self) -> np.ndarray:
+        return self.crop((0, 0, 0), self.shape)
+
+    @cached_property
+    def _header(self) -> StoreHeader:
+        return read_header(self.path)
+
+    @cached_property
+    def _values(self) -> ChunkedArray:
+        return ChunkedArray(self.path.with_suffix(".b2nd"), self._header.shape, self._header.values)
+
+    @cached_property
+    def _labels(self) -> ChunkedArray | None:
+        record = self._header.labels
+        return record and ChunkedArray(self.path.with_suffix(".labels.b2nd"), (1, *self.shape), record)
 
 
 class VolumeStore:
-    """A folder of preprocessed scans. The key is the scan's content hash and the preprocessing's digest.
+    """A folder of preprocessed scans. The key is the scan's content hash, the preprocessing's digest and a version.
 
-    Every reader maps the same file, so ranks, workers and trials share one copy in memory.
+    A scan is `KEY.b2nd`, with a label map `KEY.labels.b2nd`, and last `KEY.json`: its presence means that all is there.
 
     Args:
         folder: Where the volumes lie; made when missing.
@@ -51,63 +155,138 @@ class VolumeStore:
         self.folder = Path(folder)
 
     def __contains__(self, key: str) -> bool:
-        return self._json(key).is_file()  # written last, so its presence means that all is there
+        """Whether all files of `key` are there and as long as they should be."""
+        try:
+            header = read_header(self._path(key))
+            for suffix, record in ((".b2nd", header.values), (".labels.b2nd", header.labels)):
+                if record and self._path(key, suffix).stat().st_size != record.num_bytes:
+                    return False
+        except (DataError, OSError):
+            return False
+        return True
 
-    def put(self, key: str, volume: Volume) -> StoredVolume:
-        """Stores `volume` in 16 bits under `key`; a reader sees all of it or nothing.
+    def put(self, key: str, volume: Volume, labels: np.ndarray | None = None) -> StoredVolume:
+        """Stores `volume` in 12 bits under `key`; a reader sees all of it or nothing.
+
+        Args:
+            key: From `store_key`.
+            volume: The preprocessed scan. 0 is kept exactly.
+            labels: Label map (I, J, K) of whole numbers that fit into 16 bits.
 
         Raises:
+            DataError: A label that does not fit.
             DiskError: No room, or the folder cannot be written.
         """
-        low, high = float(volume.array.min()), float(volume.array.max())
-        scale = (high - low) / INT16_MAX or 1.0
-        values = np.rint((volume.array - low) / scale).astype(np.int16)
-        header = {
-            "scale": scale,
-            "offset": low,
-            "affine": volume.affine.tolist(),
-            "shape": list(values.shape),
-        }
-        try:
+        low, high = min(float(volume.array.min()), 0.0), max(float(volume.array.max()), 0.0)
+        scale = 1 / LEVELS if low == 0 and high <= 1 else (high - low) / LEVELS or 1.0
+        zero = round(-low / scale)  # the raw value of 0 is a whole number, so that background stays background
+        frame, values = compress(quantised(volume.array, scale, zero))
+        parts, record = {".b2nd": frame}, None
+        if labels is not None:
+            assert labels.shape == volume.shape
+            parts[".labels.b2nd"], record = compress(as_int16(labels)[None])
+        affine = tuple(tuple(row) for row in volume.affine.tolist())
+        header = StoreHeader(
+            shape=volume.array.shape, scale=scale, offset=-zero * scale, affine=affine, values=values, labels=record
+        )
+        text = header.model_dump_json()
+        parts[".json"] = json.dumps({"crc": zlib.crc32(text.encode()), "header": text}).encode()
+        with self._disk_errors():
             self.folder.mkdir(parents=True, exist_ok=True)
-            temporary = self._npy(key).with_suffix(".partial")
-            with temporary.open("wb") as file:
-                np.save(file, values)
-            temporary.replace(self._npy(key))
-            temporary = self._json(key).with_suffix(".partial")
-            temporary.write_text(json.dumps(header), encoding="utf-8")
-            temporary.replace(self._json(key))
-        except OSError as error:
-            # NumPy's own error for a write that was cut short has no number.
-            reason = "the disk is full" if error.errno in (errno.ENOSPC, None) else error.strerror
-            raise DiskError(
-                f"{self.folder}: cannot store a scan ({reason}); free some space or choose another folder"
-            ) from error
+            for suffix, content in parts.items():
+                write_atomically(self._path(key, suffix), content)
         return self.get(key)
 
     def get(self, key: str) -> StoredVolume:
         """Opens what was stored under `key`.
 
         Raises:
-            DataError: Nothing is stored there, or the file is damaged.
+            DataError: Nothing is stored there, or the header is damaged.
         """
+        stored = StoredVolume(self._path(key))
+        stored.shape  # noqa: B018 - reads the header
+        return stored
+
+    def get_or_make(self, key: str, make: Callable[[], tuple[Volume, np.ndarray | None]]) -> StoredVolume:
+        """What is stored under `key`, or else what `make` gives: a scan, and its label map or None.
+
+        Of several processes that want the same scan one makes it, and the others wait.
+        """
+        if key not in self:
+            locks = self.folder / ".locks"
+            with self._disk_errors():
+                locks.mkdir(parents=True, exist_ok=True)
+            with FileLock(locks / key[:3]):  # few files for any number of scans
+                if key not in self:  # else another process was quicker
+                    return self.put(key, *make())
+        return self.get(key)
+
+    @contextlib.contextmanager
+    def _disk_errors(self) -> Iterator[None]:
         try:
-            header = json.loads(self._json(key).read_text(encoding="utf-8"))
-            values = np.load(self._npy(key), mmap_mode="r")
-            assert list(values.shape) == header["shape"]
-        except FileNotFoundError as error:
-            raise DataError(f"{self.folder}: no stored scan {key}; preprocess it first") from error
-        except (OSError, ValueError, EOFError, KeyError, AssertionError) as error:
-            raise DataError(f"{self._npy(key)}: damaged ({error}); delete it and run again") from error
-        return StoredVolume(values, header["scale"], header["offset"], np.asarray(header["affine"]))
+            yield
+        except OSError as error:
+            reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror
+            raise DiskError(
+                f"{self.folder}: cannot store a scan ({reason}); free some space or choose another folder"
+            ) from error
 
-    def _npy(self, key: str) -> Path:
-        return self.folder / f"{key}.npy"
-
-    def _json(self, key: str) -> Path:
-        return self.folder / f"{key}.json"
+    def _path(self, key: str, suffix: str = ".json") -> Path:
+        return self.folder / f"{key}{suffix}"
 
 
 def store_key(content_hash: str, spec_digest: str) -> str:
     """Name of a stored scan: what it was made of and how."""
-    return f"{content_hash[:16]}-{spec_digest}"
+    return f"{content_hash[:16]}-{spec_digest}-{STORE_VERSION}"
+
+
+def read_header(path: Path) -> StoreHeader:
+    """The header of a stored scan.
+
+    Raises:
+        DataError: It is missing or damaged.
+    """
+    try:
+        saved: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        assert zlib.crc32(saved["header"].encode()) == saved["crc"]
+        return StoreHeader.model_validate_json(saved["header"])
+    except FileNotFoundError as error:
+        raise DataError(f"{path.parent}: no stored scan {path.stem}; build it first") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, AssertionError, ValidationError) as error:
+        raise DataError(f"{path}: damaged; delete it and build the store again") from error
+
+
+def quantised(array: np.ndarray, scale: float, zero: int) -> np.ndarray:
+    """Intensities (C, I, J, K) as raw values, int16; slice by slice, so that no second float array is made."""
+    values = np.empty(array.shape, np.int16)
+    for channel, raw in zip(array, values, strict=True):
+        for plane, raw_plane in zip(channel, raw, strict=True):
+            raw_plane[:] = np.rint(plane / np.float32(scale)) + np.float32(zero)
+    return values
+
+
+def as_int16(labels: np.ndarray) -> np.ndarray:
+    """A label map as int16.
+
+    Raises:
+        DataError: A label is no whole number or does not fit.
+    """
+    low, high = labels.min(), labels.max()
+    fits = np.iinfo(np.int16)
+    if not (fits.min <= low and high <= fits.max and (labels == np.rint(labels)).all()):
+        raise DataError(f"a label map has values from {low:g} to {high:g}; it takes whole numbers of 16 bits")
+    return labels.astype(np.int16)
+
+
+def _boxed(array: ChunkedArray, start: Sequence[int], size: Sequence[int], outside: int) -> np.ndarray:
+    """A box of `array`, with the value `outside` where it reaches over the border."""
+    shape = array.shape[1:]
+    low = [min(max(a, 0), n) for a, n in zip(start, shape, strict=True)]
+    high = [max(min(a + s, n), b) for a, s, n, b in zip(start, size, shape, low, strict=True)]
+    if all(b - a == s for a, b, s in zip(low, high, size, strict=True)):
+        return array.read(low, high)
+    box = np.full((array.shape[0], *size), outside, np.int16)
+    if all(b > a for a, b in zip(low, high, strict=True)):
+        i, j, k = (slice(a - o, b - o) for a, b, o in zip(low, high, start, strict=True))
+        box[:, i, j, k] = array.read(low, high)
+    return box

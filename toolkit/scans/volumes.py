@@ -1,6 +1,10 @@
-"""Volumes from files: NIfTI, NRRD and DICOM series, always float32, always right-anterior-superior."""
+"""Volumes from files: NIfTI, NRRD, MetaImage and DICOM series, always float32, always right-anterior-superior."""
 
 import contextlib
+import logging
+import os
+import struct
+import warnings
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,17 +12,17 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-import SimpleITK as sitk
+import pydicom
 
 from toolkit.console import log
 from toolkit.errors import DataError
-from toolkit.scans.dicom import find_series, slice_files
+from toolkit.scans import itk, nifti
+from toolkit.scans.dicom import find_series
+from toolkit.scans.reasons import Reason, ScanError
+from toolkit.scans.series import read_series
 
-NIFTI_SUFFIXES = (".nii", ".nii.gz")
-ITK_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
-VOLUME_SUFFIXES = NIFTI_SUFFIXES + ITK_SUFFIXES
-
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # ITK and DICOM count towards left and posterior
+VOLUME_SUFFIXES = nifti.SUFFIXES + itk.SUFFIXES
+SPACING_LIMITS_MM = (1e-3, 200.0)
 
 
 @dataclass(frozen=True)
@@ -51,79 +55,101 @@ def is_volume_file(path: Path) -> bool:
     return path.name.lower().endswith(VOLUME_SUFFIXES)
 
 
+def split_path(path: str | Path) -> tuple[Path, str]:
+    """A manifest's `path` as file or folder, and the UID of the DICOM series or "".
+
+    A folder's own name may hold a `#`; only what follows the last one, where no such file or folder is, is a UID.
+    """
+    whole = Path(path)
+    if whole.exists():
+        return whole, ""
+    before, mark, uid = str(path).rpartition("#")
+    return (Path(before), uid) if mark and Path(before).is_dir() else (whole, "")
+
+
 def read_volume(path: str | Path) -> Volume:
     """Reads a scan and turns its axes to RAS. Voxels are permuted and flipped, never interpolated.
 
+    Nothing is allocated before the header was held against the file's size, and packed data are read to their
+    checksum.
+
     Args:
-        path: A NIfTI or NRRD file, or a folder that holds one DICOM series; `FOLDER#SERIES_UID` picks one of
-            several.
+        path: A NIfTI, NRRD or MetaImage file, or a folder that holds one DICOM series; `FOLDER#SERIES_UID` picks one
+            of several. If FOLDER itself holds none of its files, the folders below do.
 
     Raises:
-        DataError: The file is missing, truncated or of another kind, the folder holds no or several series,
-            slices are missing or unevenly spaced.
+        ScanError: The file is truncated, damaged, too large or inconsistent; slices are missing, doubled, unevenly
+            spaced, tilted or mixed. `reason` says which.
+        DataError: There is no such scan, or a folder holds no or several series.
     """
-    folder, _, series_uid = str(path).partition("#")
-    if Path(folder).is_dir():
-        return _read_series(Path(folder), series_uid or None)
-    path = Path(path)
-    if not path.is_file():
+    place, series_uid = split_path(path)
+    if place.is_dir():
+        return read_files(_series_files(place, series_uid), path)
+    if not place.is_file():
         raise DataError(f"{path}: no such scan; check the path in the manifest")
-    if not is_volume_file(path):
+    if not is_volume_file(place):
         raise DataError(
             f"{path}: not a scan that can be read; known are {', '.join(VOLUME_SUFFIXES)} and DICOM folders"
         )
-    with _one_line_errors(path):
-        if path.name.lower().endswith(NIFTI_SUFFIXES):
-            image = nib.load(path)
-            data, affine = np.asanyarray(image.dataobj), image.affine
+    return read_files([place], path)
+
+
+def read_files(files: list[Path], path: str | Path) -> Volume:
+    """`read_volume` where it is known which files: one volume file, or all of one DICOM series in any order.
+
+    Args:
+        files: The files.
+        path: What to call them in an error.
+    """
+    with quiet_readers(), one_line_errors(path):
+        if not is_volume_file(files[0]):
+            data, affine = read_series(files, path)
+        elif files[0].name.lower().endswith(nifti.SUFFIXES):
+            data, affine = nifti.read_nifti(files[0])
         else:
-            data, affine = _from_itk(sitk.ReadImage(str(path)))
-    return _volume(data, affine, path)
+            data, affine = itk.read_itk(files[0])
+        return _volume(data, affine, path)
 
 
-def _read_series(folder: Path, series_uid: str | None) -> Volume:
-    series = find_series(folder)
+def _series_files(folder: Path, series_uid: str) -> list[Path]:
+    series = find_series(folder, series_uid)
     if not series:
-        raise DataError(f"{folder}: no DICOM images in this folder")
-    if series_uid is None and len(series) > 1:
+        raise DataError(
+            f"{folder}: no DICOM series {series_uid}" if series_uid else f"{folder}: no DICOM images in this folder"
+        )
+    if len(series) > 1:
         raise DataError(
             f"{folder}: {len(series)} DICOM series in one folder; name one as {folder}#{next(iter(series))}"
         )
-    if series_uid is not None and series_uid not in series:
-        raise DataError(f"{folder}: no DICOM series {series_uid}; known: {', '.join(series)}")
-    headers = series[series_uid] if series_uid is not None else next(iter(series.values()))
-    files = slice_files(headers, folder)
-    with _one_line_errors(folder):
-        if len(files) == 1:
-            image = sitk.ReadImage(str(files[0]))  # enhanced multi-frame: the frames are one volume already
-        else:
-            reader = sitk.ImageSeriesReader()
-            reader.SetFileNames([str(file) for file in files])
-            image = reader.Execute()
-        data, affine = _from_itk(image)
-    return _volume(data, affine, folder)
+    return next(iter(series.values()))
 
 
-def _from_itk(image: sitk.Image) -> tuple[np.ndarray, np.ndarray]:
-    if image.GetDimension() != 3:
-        raise DataError(f"{image.GetDimension()} dimensions where a volume has 3")
-    data = sitk.GetArrayFromImage(image)  # (K, J, I) or (K, J, I, C)
-    data = np.moveaxis(data, (0, 1, 2), (2, 1, 0))
-    affine = np.eye(4)
-    affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * np.asarray(image.GetSpacing())
-    affine[:3, 3] = image.GetOrigin()
-    return data, _LPS_TO_RAS @ affine
-
-
-def _volume(data: np.ndarray, affine: np.ndarray, path: Path) -> Volume:
+def _volume(data: np.ndarray, affine: np.ndarray, path: str | Path) -> Volume:
+    if data.ndim > 4 and max(data.shape[3:-1]) == 1:  # NIfTI keeps components in the fifth dimension
+        data = data.reshape(*data.shape[:3], data.shape[-1])
     if data.ndim == 4 and data.shape[3] == 1:
         data = data[..., 0]
     if data.dtype.names or np.iscomplexobj(data):
-        raise DataError(f"{path}: colour or complex voxels; convert the scan to one real number a voxel first")
-    if data.ndim not in (3, 4) or min(data.shape) < 1:
-        raise DataError(f"{path}: {data.ndim} dimensions {data.shape}; a scan has 3, or 4 with channels last")
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-        raise DataError(f"{path}: the header's affine does not place the voxels in space; repair the header")
+        raise ScanError(
+            Reason.NOT_A_VOLUME, path, "colour or complex voxels; convert the scan to one real number a voxel first"
+        )
+    if data.ndim not in (3, 4) or min(data.shape[:3]) < 2:
+        raise ScanError(
+            Reason.NOT_A_VOLUME,
+            path,
+            f"{data.ndim} dimensions {data.shape}; a scan has 3, each at least 2 wide, or 4 with channels last",
+        )
+    spacing = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+    low, high = SPACING_LIMITS_MM
+    if not (
+        np.isfinite(affine).all()
+        and (spacing > low).all()
+        and (spacing < high).all()
+        and abs(np.linalg.det(affine[:3, :3] / spacing)) > 0.1
+    ):
+        raise ScanError(
+            Reason.INCONSISTENT, path, "the header's affine does not place the voxels in space; repair the header"
+        )
     orientation = nib.orientations.io_orientation(affine)
     array = nib.orientations.apply_orientation(data, orientation)
     affine = affine @ nib.orientations.inv_ornt_aff(orientation, data.shape[:3])
@@ -138,17 +164,45 @@ def _volume(data: np.ndarray, affine: np.ndarray, path: Path) -> Volume:
 
 
 @contextlib.contextmanager
-def _one_line_errors(path: Path) -> Iterator[None]:
+def quiet_readers() -> Iterator[None]:
+    """Readers warn with the values of tags and the names of files; neither belongs on anybody's screen."""
+    logger = logging.getLogger("pydicom")
+    before, logger.disabled = logger.disabled, True
+    try:
+        with warnings.catch_warnings(), pydicom.config.disable_value_validation():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.disabled = before
+
+
+@contextlib.contextmanager
+def one_line_errors(path: str | Path) -> Iterator[None]:
     """Whatever a reader says about a broken file, as one line that starts with the path."""
     try:
         yield
+    except DataError:
+        raise
+    except PermissionError:
+        raise ScanError(Reason.NO_PERMISSION, path, "you may not read it; ask whom it belongs to") from None
+    except MemoryError:
+        raise ScanError(Reason.TOO_LARGE, path, "does not fit into the memory; crop or downsample the scan") from None
+    except EOFError:
+        raise ScanError(Reason.TRUNCATED, path, "ends too early; copy it again") from None
     except (
         OSError,
-        EOFError,
         zlib.error,
+        struct.error,
+        ArithmeticError,
+        LookupError,
+        AttributeError,
+        TypeError,
         ValueError,
         RuntimeError,
         nib.filebasedimages.ImageFileError,
     ) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{path}: cannot be read, truncated or damaged ({reason[-200:]}); copy it again") from error
+        # ITK's message is long and names the file again; what went wrong is its end.
+        said = " ".join(str(error).replace(os.fspath(path), "").split()) or type(error).__name__
+        raise ScanError(
+            Reason.UNREADABLE, path, f"cannot be read, truncated or damaged ({said[-200:]}); copy it again"
+        ) from error

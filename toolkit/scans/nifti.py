@@ -1,0 +1,125 @@
+"""NIfTI: the header held against the file, gzip read to its end, the rest as nibabel does it."""
+
+import io
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from toolkit.scans.promises import (
+    CHUNK_BYTES,
+    check_packed,
+    check_size,
+    check_voxels,
+    unpack,
+    unpacked_chunks,
+)
+from toolkit.scans.reasons import Reason, ScanError
+
+SUFFIXES = (".nii", ".nii.gz")
+_GZIP = b"\x1f\x8b"
+_HEADER_BYTES = 540  # of NIfTI-2, the longer one
+_MM = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
+
+
+def read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Voxels (I, J, K) or (I, J, K, C), scaled, and the affine to world millimetres.
+
+    The affine is nibabel's choice: sform where its code is set, else qform, else spacing alone (`is_unplaced` tells).
+
+    Raises:
+        ScanError: The file is not as long as its header says, packed data are damaged, or there are two files.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        is_packed = file.read(2) == _GZIP
+        file.seek(0)
+        if path.name.lower().endswith(".gz") and not is_packed:
+            raise ScanError(
+                Reason.UNREADABLE, path, "is not the gzip file that its name says, or damaged; copy it again"
+            )
+        head = _packed_head(file, path) if is_packed else file.read(_HEADER_BYTES)
+        header = _header(head, path)
+        promised = _promised_bytes(header, path)
+        if is_packed:
+            check_packed(promised, size, path)
+            file.seek(0)
+            data = unpack(unpacked_chunks(file, "gzip"), promised, path, keep=True)
+            image = _kind(header).from_stream(io.BytesIO(data))
+        else:
+            check_size(promised, size, path)
+            image = _kind(header).from_filename(path)
+    unit = _MM[header.get_xyzt_units()[0]]
+    affine = image.affine @ np.diag([unit, unit, unit, 1.0])
+    affine[:3, 3] *= unit
+    _check_spacing(header, affine, unit, path)
+    if header.get_data_dtype().kind in "cV":  # complex or colour, which the caller refuses
+        return np.asanyarray(image.dataobj), affine
+    return image.get_fdata(caching="unchanged", dtype=np.float32), affine
+
+
+def is_unplaced(path: Path) -> bool:
+    """Whether the header says nothing of orientation and position (sform and qform codes are both 0)."""
+    header = nib.load(path).header
+    return int(header["sform_code"]) == 0 and int(header["qform_code"]) == 0
+
+
+def _packed_head(file: io.BufferedReader, path: Path) -> bytes:
+    head = b""
+    try:
+        for chunk in unpacked_chunks(file, "gzip"):
+            head += chunk
+            if len(head) >= _HEADER_BYTES:
+                break
+    except EOFError:
+        pass  # short: the header's own check says so, or the whole is read again
+    except Exception as error:
+        raise ScanError(Reason.CHECKSUM, path, f"packed data are damaged ({error}); copy it again") from None
+    return head[:CHUNK_BYTES]
+
+
+def _header(head: bytes, path: Path) -> nib.Nifti1Header:
+    if len(head) < 348:
+        raise ScanError(Reason.TRUNCATED, path, f"{len(head)} bytes where a NIfTI header has 348; copy it again")
+    sizes = {int.from_bytes(head[:4], order) for order in ("little", "big")}
+    kind = nib.Nifti2Header if 540 in sizes else nib.Nifti1Header
+    magic = head[4:8] if 540 in sizes else head[344:348]
+    if not sizes & {348, 540}:
+        raise ScanError(Reason.UNREADABLE, path, "does not begin as a NIfTI header does; copy it again")
+    if magic[:3] in (b"ni1", b"ni2"):
+        raise ScanError(Reason.UNSUPPORTED, path, "header and voxels are two files; save it as one .nii")
+    if magic[:3] not in (b"n+1", b"n+2"):
+        raise ScanError(Reason.UNREADABLE, path, "has no NIfTI magic; copy or convert it again")
+    try:
+        return kind.from_fileobj(io.BytesIO(head))
+    except Exception as error:  # nibabel has an error for each field, and NumPy's besides
+        raise ScanError(Reason.INCONSISTENT, path, f"the header cannot be read ({error}); copy it again") from None
+
+
+def _promised_bytes(header: nib.Nifti1Header, path: Path) -> int:
+    num_dims = int(header["dim"][0])
+    dims = [int(value) for value in header["dim"][1 : num_dims + 1]]
+    offset = int(header["vox_offset"])
+    if not 1 <= num_dims <= 7 or min(dims) < 1 or offset < int(header["sizeof_hdr"]):
+        raise ScanError(Reason.INCONSISTENT, path, f"dimensions {dims} or the offset of the voxels are impossible")
+    num_voxels = int(np.prod(dims, dtype=object))
+    check_voxels(num_voxels, path)
+    item = header.get_data_dtype()
+    if item.itemsize * 8 != int(header["bitpix"]):
+        raise ScanError(Reason.INCONSISTENT, path, f"{header['bitpix']} bits a voxel do not go with type {item}")
+    return offset + num_voxels * item.itemsize
+
+
+def _check_spacing(header: nib.Nifti1Header, affine: np.ndarray, unit: float, path: Path) -> None:
+    """A sform in scanner coordinates does not scale: where it says another spacing than pixdim, one is damaged."""
+    if int(header["sform_code"]) != 1:
+        return
+    said = np.abs(np.asarray(header["pixdim"][1:4], float)) * unit
+    found = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+    if not np.allclose(said, found, rtol=0.02, atol=1e-3):
+        spacings = " and ".join("x".join(f"{value:.4g}" for value in some) for some in (said, found))
+        raise ScanError(Reason.INCONSISTENT, path, f"pixdim and sform give two spacings, {spacings} mm; repair one")
+
+
+def _kind(header: nib.Nifti1Header) -> type[nib.Nifti1Image]:
+    return nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image

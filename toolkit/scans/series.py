@@ -1,0 +1,200 @@
+"""One DICOM series as one volume: frames sorted along their normal, and only what is an even stack of slices."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from pydicom.pixels import apply_modality_lut
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
+
+from toolkit.errors import DataError
+from toolkit.scans.dicom import DicomHeader, distinct_files, read_header
+from toolkit.scans.promises import check_packed, check_voxels
+from toolkit.scans.reasons import Reason, ScanError
+
+SPACING_TOLERANCE = 0.02  # of the slice distance: scanners round positions to a few micrometres, gaps are whole slices
+_TILT_TOLERANCE = 0.01  # of the slice distance, sideways: half a degree
+_SAME_PLACE_MM = 1e-3
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_GREY = ("", "MONOCHROME2")
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Where the frames of a series lie.
+
+    Attributes:
+        frames: (file, number of the frame within it), from the first slice to the last along the normal.
+        shape: Columns, rows, slices.
+        affine: Those three indices to DICOM's world millimetres (left, posterior, superior), shape (4, 4).
+    """
+
+    frames: list[tuple[str, int]]
+    shape: tuple[int, int, int]
+    affine: np.ndarray
+
+
+def read_series(files: list[Path], path: str | Path) -> tuple[np.ndarray, np.ndarray]:
+    """Voxels (columns, rows, slices) in the units of the modality (HU, Bq/ml), float32, and the affine to RAS.
+
+    The rescale slope and intercept, or the modality's table, are those of each slice or frame: PET has its own in each.
+
+    Args:
+        files: All files of one series, in any order; those that are byte for byte another one count once.
+        path: What to call the series in an error.
+
+    Raises:
+        ScanError: See `stack_frames`; pixels are missing or cannot be decoded.
+    """
+    headers = [header for header in map(read_header, distinct_files(files)) if header is not None]
+    stack = stack_frames(headers, path)
+    columns, rows, slices = stack.shape
+    for header in headers:
+        _check_pixels(header, path)
+    voxels = np.empty((slices, rows, columns), np.float32)
+    places: dict[str, list[tuple[int, int]]] = {}
+    for place, (file, frame) in enumerate(stack.frames):
+        places.setdefault(file, []).append((place, frame))
+    for file, wanted in places.items():
+        data, pixels = _pixels(Path(file), path)
+        for place, frame in wanted:
+            voxels[place] = _rescaled(pixels[frame], data, frame)
+    return voxels.transpose(2, 1, 0), _LPS_TO_RAS @ stack.affine
+
+
+def stack_frames(headers: list[DicomHeader], path: str | Path) -> Stack:
+    """Sorts the frames of a series by position along the slices' normal; instance numbers are not looked at.
+
+    Raises:
+        ScanError: Slices without position, of several orientations, sizes or spacings, missing, doubled or unevenly
+            spaced, or sheared by a tilted gantry; fewer than two; colour.
+    """
+    first = headers[0]
+    for header in headers:
+        if header.samples != 1 or header.photometric not in _GREY:
+            raise ScanError(
+                Reason.NOT_A_VOLUME, path, f"pixels are {header.photometric or 'colour'}; only MONOCHROME2 is read"
+            )
+    if sizes := {(header.rows, header.columns) for header in headers} - {(first.rows, first.columns)}:
+        raise ScanError(Reason.MIXED_SLICES, path, f"slices of {len(sizes) + 1} sizes in one series; split it")
+    frames = [(header.file, number, *frame) for header in headers for number, frame in enumerate(header.frames)]
+    if len(frames) < 2:
+        raise ScanError(Reason.NOT_A_VOLUME, path, "1 slice; a volume has several")
+    check_voxels(len(frames) * first.rows * first.columns, path)
+    if any(part is None for frame in frames for part in frame[2:]):
+        raise ScanError(
+            Reason.NO_POSITION, path, "slices without position, orientation or pixel spacing; export the series again"
+        )
+    try:
+        positions, orientations, spacings = (np.array([frame[part] for frame in frames], float) for part in (2, 3, 4))
+        rows_and_columns = orientations.reshape(-1, 2, 3)
+    except ValueError:
+        raise ScanError(Reason.INCONSISTENT, path, "positions or orientations of a wrong length") from None
+    if not all(np.isfinite(numbers).all() for numbers in (positions, orientations, spacings)):
+        raise ScanError(Reason.INCONSISTENT, path, "positions, orientations or spacings that are no numbers")
+    if np.abs(orientations - orientations[0]).max() > 1e-3:
+        raise ScanError(
+            Reason.MIXED_ORIENTATIONS, path, "slices of several orientations in one series (a localiser?); leave it out"
+        )
+    if np.abs(spacings - spacings[0]).max() > 1e-3:
+        raise ScanError(Reason.MIXED_SLICES, path, "slices of several pixel spacings in one series; split it")
+    along_row, along_column = rows_and_columns[0]
+    if np.abs(rows_and_columns[0] @ rows_and_columns[0].T - np.eye(2)).max() > 1e-2:
+        raise ScanError(Reason.INCONSISTENT, path, "the orientation's two directions are not at right angles")
+    order = _order(positions, np.cross(along_row, along_column), path)
+    start, end = positions[order[0]], positions[order[-1]]
+    affine = np.eye(4)
+    affine[:3, 0] = along_row * spacings[0, 1]  # the second number is the distance between columns
+    affine[:3, 1] = along_column * spacings[0, 0]
+    affine[:3, 2] = (end - start) / (len(order) - 1)
+    affine[:3, 3] = start
+    return Stack([frames[index][:2] for index in order], (first.columns, first.rows, len(order)), affine)
+
+
+def _order(positions: np.ndarray, normal: np.ndarray, path: str | Path) -> np.ndarray:
+    """Order of the slices along their common normal; refuses what is not a stack of evenly spaced slices."""
+    along = positions @ normal
+    order = np.argsort(along, kind="stable")
+    gaps = np.diff(along[order])
+    usual = float(np.median(gaps))
+    if gaps.min() < _SAME_PLACE_MM:
+        raise ScanError(
+            Reason.DOUBLED_SLICES,
+            path,
+            f"several slices at one position, {int((gaps < _SAME_PLACE_MM).sum())} too many "
+            "(echoes, time points, diffusion?); split the series",
+        )
+    worst = int(np.argmax(np.abs(gaps - usual)))
+    if abs(gaps[worst] - usual) > SPACING_TOLERANCE * usual:
+        missing = np.rint(gaps / usual) - 1
+        is_whole = (np.abs(gaps - (missing + 1) * usual) < 5 * SPACING_TOLERANCE * usual).all() and missing.min() >= 0
+        seen = f"{gaps[worst]:.3f} mm after slice {worst + 1} where {usual:.3f} mm is usual"
+        if is_whole and missing.sum():
+            raise ScanError(
+                Reason.MISSING_SLICES, path, f"{int(missing.sum())} of them, {seen}; export the series again"
+            )
+        raise ScanError(Reason.IRREGULAR_SPACING, path, f"irregular slice spacing, {seen}; the series is mixed")
+    steps = np.diff(positions[order], axis=0)
+    sideways = np.linalg.norm(steps - np.outer(steps @ normal, normal), axis=1)
+    if sideways.max() > _TILT_TOLERANCE * usual:
+        degrees = np.degrees(np.arctan(np.median(sideways) / usual))
+        raise ScanError(
+            Reason.GANTRY_TILT, path, f"slices are shifted sideways, {degrees:.1f} degrees; resample it to right angles"
+        )
+    return order
+
+
+def _check_pixels(header: DicomHeader, path: str | Path) -> None:
+    """Refuses a file that is too short for its pixels, before any are allocated."""
+    promised = header.rows * header.columns * len(header.frames) * header.bits // 8
+    if header.transfer_syntax == DeflatedExplicitVRLittleEndian:
+        check_packed(promised, header.num_bytes, path)
+    elif header.num_bytes < promised and not UID(header.transfer_syntax or ImplicitVRLittleEndian).is_compressed:
+        raise ScanError(
+            Reason.TRUNCATED,
+            path,
+            f"pixels of a file take {promised:,} bytes and it has {header.num_bytes:,}; copy it again",
+        )
+
+
+def _pixels(file: Path, path: str | Path) -> tuple[pydicom.Dataset, np.ndarray]:
+    """Stored values (frames, rows, columns) of one file."""
+    data = pydicom.dcmread(file, force=True)
+    if not any(name in data for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
+        raise ScanError(Reason.TRUNCATED, path, "a file without its pixels; copy it again")
+    if not data.file_meta.get("TransferSyntaxUID"):  # a file without preamble
+        is_implicit, is_little = data.original_encoding
+        data.file_meta.TransferSyntaxUID = (
+            ImplicitVRLittleEndian if is_implicit else ExplicitVRLittleEndian if is_little else ExplicitVRBigEndian
+        )
+    try:
+        pixels = data.pixel_array
+    except DataError:
+        raise
+    except Exception as error:  # each decoder has errors of its own
+        said = " ".join(str(error).split())
+        is_short = "less than expected" in said
+        raise ScanError(
+            Reason.TRUNCATED if is_short else Reason.UNREADABLE, path, f"pixels cannot be decoded ({said[:200]})"
+        ) from None
+    return data, pixels if pixels.ndim == 3 else pixels[None]
+
+
+def _rescaled(pixels: np.ndarray, data: pydicom.Dataset, frame: int) -> np.ndarray:
+    """Stored values as what the modality measures, by the frame's own slope, else the shared one, else the file's."""
+    groups = [
+        group[number]
+        for name, number in (("PerFrameFunctionalGroupsSequence", frame), ("SharedFunctionalGroupsSequence", 0))
+        if (group := data.get(name))
+    ]
+    for group in groups:
+        if transformation := group.get("PixelValueTransformationSequence"):
+            return apply_modality_lut(pixels, transformation[0])
+    return apply_modality_lut(pixels, data)
