@@ -1,5 +1,6 @@
 """Which part of the organ is this patch from? Scans in one space, an atlas, and an unseen test subject."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,13 +131,14 @@ def read_registered(cards: Sequence[tuple[DataCard, Path]], spec: Preprocessing)
     classes = class_map(resample(read_volume(atlas_path), grid, labels=True).array[0], card)
     averages = [(path, v) for (path, reader), v in zip(images, volumes, strict=True) if reader.population == "average"]
     mask = organ_mask([resample(volume, grid).array[0] for _, volume in averages], classes)
-    mask_files = [path for path, _ in averages] or [atlas_path]
+    # The grid comes from all images, the mask from the averages or the atlas: other files there, another scan.
+    context = content_hash([*([path for path, _ in averages] or [atlas_path]), *(path for path, _ in images)])
     scans = tuple(
         RegisteredScan(
             str(reader.subject),
             preprocess(volume, spec, like=grid, mask=mask),
             _role(reader, atlas_reader, test_subjects),
-            content_hash([path, *mask_files, *(other for other, _ in images)]),
+            hashlib.sha256(f"{content_hash([path])} {context}".encode()).hexdigest(),
         )
         for (path, reader), volume in zip(images, volumes, strict=True)
     )
