@@ -1,20 +1,13 @@
-"""Who is trained on and who is tested on: grouped holdouts, nested draws of labels, and the guard against
-leakage."""
+"""Grouped holdouts that are balanced by class, and nested draws of labels."""
 
-import hashlib
-import json
-import re
-from collections.abc import Hashable, Iterable, Sequence
-from pathlib import Path
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 
-from toolkit.console import log
 from toolkit.errors import DataError
+from toolkit.splits.groups import codes, members_of
 
 UNLABELLED = -1
-SEEN_FILE = "pretrained_on.json"
-_PSEUDONYM = re.compile(r"([0-9a-f]{8})\.[0-9a-f]{16}")  # the mark of its key, then the digest
 
 
 def holdout(
@@ -49,8 +42,8 @@ def holdout(
     """
     assert (share is None) != (per_class is None), "give share or per_class"
     labels = np.asarray(labels)
-    group_ids = _codes(groups)
-    stratum_ids = np.zeros(len(labels), dtype=int) if strata is None else _codes(strata)
+    group_ids = codes(groups)
+    stratum_ids = np.zeros(len(labels), dtype=int) if strata is None else codes(strata)
     classes, counts = np.unique(labels[labels != UNLABELLED], return_counts=True)
     if not len(classes):
         raise DataError("no sample has a label: a test set needs labels")
@@ -66,7 +59,7 @@ def holdout(
     cells = stratum_ids * (labels.max() + 1) + labels  # one number for each pair of stratum and class
     wanted = _quotas(labels, cells, classes, per_class)
     rng = np.random.default_rng([seed, 0])
-    members = _members(group_ids)
+    members = members_of(group_ids)
     order = rng.permutation(len(members))
     in_test = np.zeros(len(labels), dtype=bool)
     touched = np.zeros(len(labels), dtype=bool)
@@ -135,41 +128,6 @@ def thin(labels: Sequence[int] | np.ndarray, per_class: int, *, seed: int = 0) -
     return np.sort(np.concatenate(kept))
 
 
-def refuse_leakage(
-    pretraining_subjects: Iterable[Hashable], test_subjects: Iterable[Hashable], *, allow: bool = False
-) -> None:
-    """Stops when a test subject was also pretrained on: the score would not be one of unseen subjects.
-
-    Args:
-        pretraining_subjects: Subjects or groups that pretraining saw. Pseudonyms: they may appear in the
-            message.
-        test_subjects: Subjects or groups that will be tested on.
-        allow: Only warn, for studies of the leak itself.
-
-    Raises:
-        DataError: The two share a subject and `allow` is false.
-    """
-    shared = sorted(map(str, set(pretraining_subjects) & set(test_subjects)))
-    if not shared:
-        return
-    shown = ", ".join(shared[:3]) + (", ..." if len(shared) > 3 else "")
-    message = f"{len(shared)} test subject(s) are also in the pretraining data ({shown})"
-    if not allow:
-        raise DataError(f"{message}; take them out of the pretraining data, or the test measures memory")
-    log.warning("%s: allowed, but scores on them are not scores on unseen subjects", message)
-
-
-def _codes(values: Sequence[Hashable] | np.ndarray) -> np.ndarray:
-    """Integers for arbitrary values, in order of first appearance (so that mixed types need no order)."""
-    seen: dict[Hashable, int] = {}
-    return np.array([seen.setdefault(value, len(seen)) for value in values], dtype=int)
-
-
-def _members(group_ids: np.ndarray) -> list[np.ndarray]:
-    order = np.argsort(group_ids, kind="stable")
-    return np.split(order, np.flatnonzero(np.diff(group_ids[order])) + 1)
-
-
 def _quotas(labels: np.ndarray, cells: np.ndarray, classes: np.ndarray, per_class: int) -> dict[int, int]:
     """Test samples wanted of each cell: `per_class` a class, over its strata by largest remainder."""
     quotas = {}
@@ -180,46 +138,3 @@ def _quotas(labels: np.ndarray, cells: np.ndarray, classes: np.ndarray, per_clas
         whole[np.argsort(whole - exact, kind="stable")[: per_class - whole.sum()]] += 1
         quotas |= dict(zip(names.tolist(), whole.tolist(), strict=True))
     return quotas
-
-
-def record_seen(folder: Path, subjects: Iterable[Hashable]) -> None:
-    """Writes beside a saved encoder what its pretraining saw, as digests that name nobody.
-
-    Args:
-        folder: The encoder's folder.
-        subjects: Subjects or groups of the pretraining data.
-    """
-    names = list(map(str, subjects))
-    record = {"subjects": sorted(_digests(names)), "keys": sorted(_key_marks(names))}
-    (folder / SEEN_FILE).write_text(json.dumps(record) + "\n", encoding="utf-8")
-
-
-def refuse_seen(folder: Path, test_subjects: Iterable[Hashable], *, allow: bool = False) -> None:
-    """`refuse_leakage` of a saved encoder: against what `record_seen` wrote.
-
-    Raises:
-        DataError: Pretraining saw a test subject, or nothing says what it saw, or its pseudonyms were made with
-            another key, so that nobody can tell; and `allow` is false.
-    """
-    path = folder / SEEN_FILE
-    if not path.is_file():
-        if not allow:
-            raise DataError(
-                f"{folder}: no {SEEN_FILE}, so nothing says that its pretraining left the test subjects out"
-            )
-        return
-    seen, names = json.loads(path.read_text(encoding="utf-8")), list(map(str, test_subjects))
-    if seen["keys"] and not _key_marks(names) <= set(seen["keys"]) and not allow:
-        raise DataError(
-            f"{path}: its pseudonyms were made with another key than those of the test, so nothing can tell whether "
-            "pretraining saw a test subject; bring the data root's `.key` of the pretraining, or pretrain anew"
-        )
-    refuse_leakage(seen["subjects"], _digests(names), allow=allow)
-
-
-def _digests(names: Iterable[str]) -> set[str]:
-    return {hashlib.sha256(name.encode()).hexdigest()[:12] for name in names}
-
-
-def _key_marks(names: Iterable[str]) -> set[str]:
-    return {match[1] for match in map(_PSEUDONYM.fullmatch, names) if match}

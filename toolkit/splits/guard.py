@@ -1,0 +1,183 @@
+"""The guard against leakage: no test subject, test file or near-duplicate of a test scan in the pretraining data."""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from toolkit.console import log
+from toolkit.errors import DataError
+
+SEEN_FILE = "pretrained_on.json"
+FORMAT = 2
+"""Of `SEEN_FILE`. The first had subjects alone, and no number."""
+MAX_LISTED = 20
+_PSEUDONYM = re.compile(r"([0-9a-f]{8})\.[0-9a-f]{16}")  # the mark of its key, then the digest
+
+Near = Callable[[Sequence[str], Sequence[str]], np.ndarray]
+"""Which of the first fingerprints are near any of the second, such as `toolkit.scans.fingerprints.near_any`."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a set of data shows, in names that name nobody: row by row, or without order where subjects are all.
+
+    Attributes:
+        subjects: Subjects or groups of each row. Pseudonyms: they may appear in messages.
+        content_hashes: Of each row's files, "" where unknown; empty for data without files of their own.
+        fingerprints: Of each row's scan, "" where unknown; empty for data without scans.
+    """
+
+    subjects: Sequence[Hashable]
+    content_hashes: Sequence[str] = ()
+    fingerprints: Sequence[str] = ()
+
+
+def refuse_leakage(
+    pretraining_subjects: Iterable[Hashable], test_subjects: Iterable[Hashable], *, allow: bool = False
+) -> None:
+    """Stops when a test subject was also pretrained on: the score would not be one of unseen subjects.
+
+    Args:
+        pretraining_subjects: Subjects or groups that pretraining saw. Pseudonyms: they may appear in the
+            message.
+        test_subjects: Subjects or groups that will be tested on.
+        allow: Only warn, for studies of the leak itself.
+
+    Raises:
+        DataError: The two share a subject and `allow` is false.
+    """
+    refuse_overlap(Seen(list(pretraining_subjects)), Seen(list(test_subjects)), allow=allow)
+
+
+def refuse_overlap(pretraining: Seen, test: Seen, *, near: Near | None = None, allow: bool = False) -> None:
+    """`refuse_leakage` of scans: subjects, files, and scans that show the same under another name.
+
+    Args:
+        pretraining: What pretraining sees.
+        test: What will be tested on; its rows are named by subject or number, counted from 1.
+        near: Compares fingerprints; needed where there are any.
+        allow: Only warn.
+
+    Raises:
+        DataError: Pretraining sees something of the test, with the list, and `allow` is false.
+    """
+    _refuse(_record(pretraining), test, near, allow)
+
+
+def record_seen(folder: Path, seen: Seen | Iterable[Hashable]) -> None:
+    """Writes beside a saved encoder what its pretraining saw, as digests and fingerprints that name nobody.
+
+    Args:
+        folder: The encoder's folder.
+        seen: The pretraining data; subjects or groups suffice where there are no scans.
+    """
+    record = _record(seen if isinstance(seen, Seen) else Seen(list(seen)))
+    (folder / SEEN_FILE).write_text(json.dumps(record) + "\n", encoding="utf-8")
+
+
+def refuse_seen(
+    folder: Path, test: Seen | Iterable[Hashable], *, near: Near | None = None, allow: bool = False
+) -> None:
+    """`refuse_overlap` of a saved encoder: against what `record_seen` wrote.
+
+    Args:
+        folder: The encoder's folder.
+        test: What will be tested on; subjects or groups suffice where there are no scans.
+        near: Compares fingerprints; needed where there are any.
+        allow: Only warn.
+
+    Raises:
+        DataError: Pretraining saw something of the test, or nothing says what it saw, or its pseudonyms were made with
+            another key, so that nobody can tell; and `allow` is false.
+    """
+    path = folder / SEEN_FILE
+    if not path.is_file():
+        if not allow:
+            raise DataError(
+                f"{folder}: no {SEEN_FILE}, so nothing says that its pretraining left the test subjects out"
+            )
+        return
+    record = json.loads(path.read_text(encoding="utf-8"))
+    if record.get("format", 1) > FORMAT:
+        raise DataError(f"{path}: written by a newer fewlabel (format {record['format']}); update this one")
+    test = test if isinstance(test, Seen) else Seen(list(test))
+    if record["keys"] and not _key_marks(test.subjects) <= set(record["keys"]) and not allow:
+        raise DataError(
+            f"{path}: its pseudonyms were made with another key than those of the test, so nothing can tell whether "
+            "pretraining saw a test subject; bring the data root's `.key` of the pretraining, or pretrain anew"
+        )
+    _refuse(record, test, near, allow)
+
+
+def _record(seen: Seen) -> dict[str, object]:
+    return {
+        "format": FORMAT,
+        "subjects": sorted(set(map(_digest, seen.subjects))),
+        "keys": sorted(_key_marks(seen.subjects)),
+        "content_hashes": sorted({_digest(content) for content in seen.content_hashes if content}),
+        "fingerprints": sorted(set(seen.fingerprints) - {""}),
+    }
+
+
+def _refuse(record: dict[str, object], test: Seen, near: Near | None, allow: bool) -> None:
+    found = []
+    known = set(record["subjects"])
+    subjects = sorted({str(subject) for subject in test.subjects if _digest(subject) in known})
+    if subjects:
+        found.append(f"{len(subjects)} test subject(s) are also in the pretraining data ({_listed(subjects)})")
+    # Whose subject is named already needs no second mention.
+    rest = [row for row, subject in enumerate(test.subjects) if _digest(subject) not in known]
+    for kind, rows in (("files", _same_files(record, test)), ("near-duplicates", _near(record, test, near))):
+        names = [f"row {row + 1}: {test.subjects[row]}" for row in rest if row in rows]
+        rest = [row for row in rest if row not in rows]
+        if names:
+            found.append(f"{len(names)} test scan(s) are in the pretraining data as {kind} ({_listed(names)})")
+    if not found:
+        return
+    message = "; ".join(found)
+    if not allow:
+        raise DataError(f"{message}; take them out of the pretraining data, or the test measures memory")
+    log.warning("%s: allowed, but scores on them are not scores on unseen subjects", message)
+
+
+def _same_files(record: dict[str, object], test: Seen) -> set[int]:
+    known = set(record.get("content_hashes", ()))
+    return {row for row, content in enumerate(test.content_hashes) if content and _digest(content) in known}
+
+
+def _near(record: dict[str, object], test: Seen, near: Near | None) -> set[int]:
+    known = list(record.get("fingerprints", ()))
+    rows = [row for row, fingerprint in enumerate(test.fingerprints) if fingerprint]
+    if not test.content_hashes:  # no scans
+        return set()
+    if not known or len(rows) < len(test.subjects):
+        log.warning(
+            "%s without a fingerprint: near-duplicates among them are not found; `fewlabel data audit` writes them",
+            f"{len(test.subjects) - len(rows)} test scans" if known else "pretraining data",
+        )
+    if not known or not rows:
+        return set()
+    assert near is not None, "fingerprints need something that compares them"
+    return {
+        row for row, is_near in zip(rows, near([test.fingerprints[r] for r in rows], known), strict=True) if is_near
+    }
+
+
+def _listed(names: Sequence[str]) -> str:
+    if len(names) > MAX_LISTED:
+        log.info("in the pretraining data: %s", ", ".join(names))
+        return ", ".join(names[:MAX_LISTED]) + f", and {len(names) - MAX_LISTED} more, in the log"
+    return ", ".join(names)
+
+
+def _digest(name: Hashable) -> str:
+    return hashlib.sha256(str(name).encode()).hexdigest()[:12]
+
+
+def _key_marks(names: Iterable[Hashable]) -> set[str]:
+    return {match[1] for match in map(_PSEUDONYM.fullmatch, map(str, names)) if match}
