@@ -16,7 +16,7 @@ FILES = sorted((ROOT / "toolkit").rglob("*.py"))
 FLOORS = [
     ["errors", "registry", "console", "assets"],
     ["config"],
-    ["cards", "training", "reports", "splits", "statistics", "near_duplicates"],
+    ["cards", "training", "reports", "splits", "statistics", "near_duplicates", "balance"],
     ["scans", "text"],
     ["encoders"],
     ["objectives"],

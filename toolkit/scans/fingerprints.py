@@ -1,14 +1,14 @@
 """Which scans show the same: a perceptual hash that outlives resampling, other formats, brightness, crops and padding.
 
 All brains that were brought into one space look alike when blurred, and most alike in their middle. So what is hashed
-is fine detail (structures of about 5 mm, each region's contrast levelled), softly limited to the middle of the body that
-the scan shows, where cropping and a stripped skull change little. Random projections of it, by their signs alone
+is fine detail (structures of about 5 mm, each region's contrast levelled), softly limited to the middle of the body
+that the scan shows, where cropping and a stripped skull change little. Random projections of it, by their signs alone
 (Charikar, 2002), are compared bit by bit.
 
-A fingerprint is two hashes. The first is tied to the world coordinates of the header, which converters, resampling and
-cropping keep; the second to the centre of the body, for files whose header lost its origin. Each is 768 signs from a
-lattice of 262,144 values. The best guess at Colin27 from them, by one who knows the spectrum of his head, correlated .11
-with his picture.
+A fingerprint is two hashes. The first is tied to the world coordinates of the header, which converters, resampling
+and cropping keep; the second to the centre of the body, for files whose header lost its origin. Each is 768 signs from
+a lattice of 262,144 values. The best guess at Colin27 from them, by one who knows the spectrum of his head, correlated
+.11 with his picture.
 """
 
 import functools

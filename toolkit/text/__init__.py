@@ -1,6 +1,5 @@
 """Corpora in many languages, SentencePiece, token batches, masking, and spectral embeddings."""
 
-from toolkit.text.balance import sampling_shares
 from toolkit.text.batches import MaskedBatches, TokenStore
 from toolkit.text.corpus import Corpus, concatenate
 from toolkit.text.divided import DividedCorpora, divide_corpora, hold_out
@@ -24,7 +23,6 @@ __all__ = [
     "load_tokenizer",
     "read_corpus",
     "read_table",
-    "sampling_shares",
     "spectral_embeddings",
     "train_tokenizer",
 ]

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from toolkit.balance import sampling_shares
 from toolkit.errors import DataError
-from toolkit.text.balance import sampling_shares
 from toolkit.text.masking import MaskingConfig, WordBoundaries, mask_tokens
 from toolkit.text.tokenizer import BOS, EOS, PAD, TextTokenizer
 from toolkit.training.shard import shard_rows

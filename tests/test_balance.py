@@ -1,6 +1,6 @@
 import pytest
 
-from toolkit.text import sampling_shares
+from toolkit.balance import sampling_shares
 
 
 def test_temperature_one_keeps_proportions_and_a_large_one_levels_them() -> None:
