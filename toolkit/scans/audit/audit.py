@@ -26,6 +26,7 @@ from toolkit.scans.audit.look import NOT_IN_MR, look, read_headers
 from toolkit.scans.audit.memory import Memory, question
 from toolkit.scans.audit.page import write_page
 from toolkit.scans.audit.people import People, scanner_name
+from toolkit.scans.audit.private import private_folder, write_private
 from toolkit.scans.audit.walk import walk
 from toolkit.scans.dicom import DicomHeader
 from toolkit.scans.isolated import Lost, isolated, num_cores
@@ -81,7 +82,7 @@ def audit(folder: str | Path, out_dir: str | Path, config: AuditConfig | None = 
     """
     config = config or AuditConfig()
     root = Path(folder).resolve()
-    out = _private(Path(out_dir))
+    out = private_folder(Path(out_dir))
     if not root.is_dir():
         raise DataError(f"{folder}: no such folder; give the one that holds the scans")
     labels = Labels(config, root)
@@ -106,17 +107,6 @@ def audit(folder: str | Path, out_dir: str | Path, config: AuditConfig | None = 
 def build_manifest(folder: str | Path, out_dir: str | Path) -> pd.DataFrame:
     """`audit`'s manifest."""
     return audit(folder, out_dir).manifest
-
-
-def _private(out: Path) -> Path:
-    out = out.resolve()
-    for above in (out, *out.parents):
-        if (above / "provenance.json").exists():
-            raise DataError(f"{out}: lies in the folder of a run, which is shown around; give a private --out")
-    out.mkdir(parents=True, exist_ok=True, mode=0o700)
-    out.chmod(0o700)
-    (out / ".gitignore").write_text("*\n", encoding="utf-8")
-    return out
 
 
 def _headers(
@@ -300,11 +290,4 @@ def _printable(path: str | Path) -> str:
 
 
 def _write(path: Path, table: pd.DataFrame) -> None:
-    """Puts a table in place whole, readable by its owner alone."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-            table.to_csv(file, index=False)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_private(path, table.to_csv(index=False).encode("utf-8"))

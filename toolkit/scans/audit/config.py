@@ -1,9 +1,10 @@
 """What an audit accepts, prefers and joins."""
 
+import re
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from toolkit.config import Section
 
@@ -38,3 +39,14 @@ class AuditConfig(Section):
     """Processes that read; by default one a core."""
     timeout_s: float = Field(default=600.0, gt=0)
     """A file that takes longer is refused."""
+
+    @field_validator("subject_pattern")
+    @classmethod
+    def _has_a_group(cls, pattern: str) -> str:
+        try:
+            groups = re.compile(pattern).groups
+        except re.error as error:
+            raise ValueError(f"is no regular expression: {error}") from None
+        if pattern and not groups:
+            raise ValueError("has no group; put the subject's part in parentheses")
+        return pattern

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from toolkit.reports.style import COLOURS, drawing, svg
 from toolkit.scans.audit.look import THUMBNAIL_PIXELS
-from toolkit.training.run_folder import write_atomically
+from toolkit.scans.audit.private import write_private
 
 _COLUMNS_OF_PICTURES, _MOST_PICTURES = 12, 48
 _MOST_ROWS_NAMED = 12
@@ -66,7 +66,7 @@ def write_page(
         colours=COLOURS,
         style=Markup(style),
     )
-    write_atomically(path, page.encode("utf-8"))
+    write_private(path, page.encode("utf-8"))
 
 
 def _with_rows(kinds: pd.Series) -> list[tuple[str, int, str]]:
