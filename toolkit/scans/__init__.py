@@ -7,9 +7,10 @@ from toolkit.scans.atlas_task import (
     atlas_task,
     read_registered,
 )
+from toolkit.scans.audit import Audit, AuditConfig, audit
+from toolkit.scans.audit.audit import build_manifest
 from toolkit.scans.batches import PatchBatches
 from toolkit.scans.collect import store_manifest
-from toolkit.scans.manifest import build_manifest
 from toolkit.scans.patches import balanced_centres, cut_patches, sliding_patches, world_positions
 from toolkit.scans.pictures import class_colours, overlay_png, views_png
 from toolkit.scans.preprocessing import Preprocessing, preprocess, resample, rescale
@@ -25,6 +26,8 @@ from toolkit.scans.volumes import Volume, is_volume_file, read_volume
 
 __all__ = [
     "AtlasTaskConfig",
+    "Audit",
+    "AuditConfig",
     "PatchBatches",
     "Preprocessing",
     "RegisteredScan",
@@ -36,6 +39,7 @@ __all__ = [
     "VolumeStore",
     "apply_parameters",
     "atlas_task",
+    "audit",
     "balanced_centres",
     "build_manifest",
     "class_colours",

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import os
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ _TAGS = [
 ]  # fmt: skip
 _NAMING = ("PatientName", "PatientID", "InstitutionName", "ReferringPhysicianName", "OperatorsName", "StationName")
 _PREFIX_AT = 128
+ANY_DEPTH = "**"
+"""As the last part of a folder's path: and all folders below."""
 
 
 @dataclass(frozen=True)
@@ -98,21 +101,28 @@ def find_series(folder: Path, series_uid: str = "") -> dict[str, list[Path]]:
     """The files of the DICOM series in `folder`, by series UID; files of other kinds are passed over.
 
     Args:
-        folder: Its own files are looked at. If `series_uid` is given and none is its, the folders below are too.
+        folder: Its own files are looked at; if its last part is `**`, those of all folders below the rest.
         series_uid: Only this one.
 
     Raises:
         DataError: A file is damaged, and either no UID is given or it may belong to that series.
     """
-    found = _wanted(_index(folder, os.stat(folder).st_mtime_ns), series_uid)
-    if found or not series_uid:
-        return found
-    everywhere: dict[str, list[Path]] = defaultdict(list)
-    for inside, folders, _ in os.walk(folder):
-        folders.sort()
-        for uid, files in _wanted(_index(Path(inside), os.stat(inside).st_mtime_ns), series_uid).items():
-            everywhere[uid] += files
-    return dict(everywhere)
+    found: dict[str, list[Path]] = defaultdict(list)
+    for here in _folders_below(folder.parent) if folder.name == ANY_DEPTH else [folder]:
+        series, damaged = _index(here, os.stat(here).st_mtime_ns)
+        for error in damaged:
+            if not series_uid or file_holds(Path(error.path), series_uid):
+                raise error
+        for uid, files in series.items():
+            if uid == series_uid or not series_uid:
+                found[uid] += files
+    return dict(found)
+
+
+def _folders_below(folder: Path) -> Iterator[Path]:
+    for here, folders, _ in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield Path(here)
 
 
 def file_holds(path: Path, series_uid: str) -> bool:
@@ -135,14 +145,6 @@ def distinct_files(files: list[Path]) -> list[Path]:
 def _digest(path: Path) -> bytes:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
-
-
-def _wanted(index: tuple[dict[str, list[Path]], list[ScanError]], series_uid: str) -> dict[str, list[Path]]:
-    series, damaged = index
-    for error in damaged:
-        if not series_uid or file_holds(Path(error.path), series_uid):
-            raise error
-    return {uid: files for uid, files in series.items() if uid == series_uid or not series_uid}
 
 
 @functools.lru_cache(maxsize=64)

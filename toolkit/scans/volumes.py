@@ -17,7 +17,7 @@ import pydicom
 from toolkit.console import log
 from toolkit.errors import DataError
 from toolkit.scans import itk, nifti
-from toolkit.scans.dicom import find_series
+from toolkit.scans.dicom import ANY_DEPTH, find_series
 from toolkit.scans.reasons import Reason, ScanError
 from toolkit.scans.series import read_series
 
@@ -64,7 +64,12 @@ def split_path(path: str | Path) -> tuple[Path, str]:
     if whole.exists():
         return whole, ""
     before, mark, uid = str(path).rpartition("#")
-    return (Path(before), uid) if mark and Path(before).is_dir() else (whole, "")
+    return (Path(before), uid) if mark and is_folder(Path(before)) else (whole, "")
+
+
+def is_folder(place: Path) -> bool:
+    """Whether `split_path` gave a folder of DICOM files, or one and all below it."""
+    return (place.parent if place.name == ANY_DEPTH else place).is_dir()
 
 
 def read_volume(path: str | Path) -> Volume:
@@ -75,7 +80,7 @@ def read_volume(path: str | Path) -> Volume:
 
     Args:
         path: A NIfTI, NRRD or MetaImage file, or a folder that holds one DICOM series; `FOLDER#SERIES_UID` picks one
-            of several. If FOLDER itself holds none of its files, the folders below do.
+            of several, `FOLDER/**#SERIES_UID` one whose files lie in several folders below FOLDER.
 
     Raises:
         ScanError: The file is truncated, damaged, too large or inconsistent; slices are missing, doubled, unevenly
@@ -83,7 +88,7 @@ def read_volume(path: str | Path) -> Volume:
         DataError: There is no such scan, or a folder holds no or several series.
     """
     place, series_uid = split_path(path)
-    if place.is_dir():
+    if is_folder(place):
         return read_files(_series_files(place, series_uid), path)
     if not place.is_file():
         raise DataError(f"{path}: no such scan; check the path in the manifest")

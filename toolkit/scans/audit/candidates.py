@@ -1,0 +1,238 @@
+"""From files to scans: DICOM series put together, series of the wrong kind refused, the best of each kind chosen."""
+
+import os
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from toolkit.scans.audit.config import AuditConfig
+from toolkit.scans.audit.sequences import is_localiser, sequence_name
+from toolkit.scans.dicom import ANY_DEPTH, DicomHeader, distinct_files, file_holds
+from toolkit.scans.reasons import Reason, ScanError
+from toolkit.scans.series import Stack, stack_frames
+
+_BIDS = re.compile(r"(?:^|[_/])(sub|ses)-([A-Za-z0-9]+)")
+_SUFFIX = re.compile(r"\.(nii|nrrd|nhdr|mha|mhd)(\.gz)?$", re.IGNORECASE)
+_SCREEN = "1.2.840.10008.5.1.4.1.1.7"  # Secondary Capture, and with more digits its multi-frame kinds
+_OTHER_FILES = (
+    ".txt", ".csv", ".tsv", ".json", ".xml", ".html", ".htm", ".pdf", ".md", ".log", ".ini", ".inf", ".exe", ".dll",
+    ".jar", ".py", ".sh", ".bat", ".png", ".jpg", ".jpeg", ".gif", ".bval", ".bvec", ".raw", ".zraw", ".gz", ".yaml",
+    ".yml", ".xlsx", ".docx", ".db", ".css", ".js", ".ico",
+)  # fmt: skip
+_NO_SUFFIX_NEEDED = ("readme", "license", "lockfile", "version", "autorun")
+_SHARP_KERNEL = re.compile(  # Siemens from 50 on, GE and Canon by name, Philips by letter
+    r"^(?:[BIDTHQ][a-z]?[5-9]\d|LUNG|BONE|EDGE|DETAIL|FC[358]\d|Y?[CDE](?:$| ))", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A scan before its voxels are read.
+
+    Attributes:
+        path: As the manifest names it.
+        files: What it is read from.
+        person: The subject's own number or name.
+        study: What is one study of that person, "" if unknown.
+        session: What sorts the person's studies, "" if unknown.
+        sequence: Short name by rule.
+        header: Of a DICOM series, its first file's.
+        stack: Of a DICOM series, where its slices lie.
+    """
+
+    path: str
+    files: tuple[str, ...]
+    person: str
+    study: str = ""
+    session: str = ""
+    sequence: str = ""
+    header: DicomHeader | None = None
+    stack: Stack | None = None
+
+    @property
+    def kind(self) -> tuple[Any, ...] | None:
+        """What series of one study have in common that show the same; None where nothing else can."""
+        header = self.header
+        if header is None or not self.study:
+            return None
+        shown = self.sequence or (header.description.casefold() if header.modality == "MR" else "")
+        return self.study, header.modality, shown, header.body_part.casefold(), header.contrast
+
+
+def volume_candidates(files: list[Path], folder: Path, config: AuditConfig) -> list[Candidate]:
+    """NIfTI, NRRD and MetaImage files: a scan each."""
+    found = []
+    for path in files:
+        inside = path.relative_to(folder).as_posix()
+        bids = dict(_BIDS.findall(inside))
+        person, stem = person_of(inside, config), _SUFFIX.sub("", path.name)
+        found.append(
+            Candidate(
+                path=str(path),
+                files=(str(path),),
+                person=person,
+                study=_study_of(bids, inside),
+                session=bids.get("ses", ""),
+                sequence=sequence_name(stem),
+            )
+        )
+    return found
+
+
+def person_of(inside: str, config: AuditConfig, patient_id: str = "") -> str:
+    """The subject's own name: by the configured pattern, else DICOM's number, BIDS' `sub-`, folder or file."""
+    if config.subject_pattern:
+        match = re.search(config.subject_pattern, inside)
+        if match:
+            return match[1]
+    bids = dict(_BIDS.findall(inside))
+    first, slash, _ = inside.partition("/")
+    return patient_id or bids.get("sub", "") or (first if slash else _SUFFIX.sub("", first))
+
+
+def _study_of(bids: dict[str, str], inside: str) -> str:
+    """A session of BIDS, else all of a BIDS subject, else what lies in one folder; a file at the top stands alone."""
+    if "ses" in bids or "sub" in bids:
+        return f"ses-{bids.get('ses', '')}"
+    return inside.rpartition("/")[0] or inside
+
+
+def series_candidates(
+    headers: list[DicomHeader], damaged: list[Path], folder: Path, config: AuditConfig
+) -> tuple[list[Candidate], list[ScanError]]:
+    """DICOM series, and those that are no scan to learn from, with the reason.
+
+    Args:
+        headers: Of every image file, sorted by file.
+        damaged: DICOM files that cannot be read; a series whose UID stands in one is not whole.
+        folder: The root of the audit.
+        config: What is accepted.
+    """
+    by_series: dict[str, list[DicomHeader]] = defaultdict(list)
+    for header in headers:
+        by_series[header.series_uid].append(header)
+    kept, refused = [], []
+    for uid, members in by_series.items():
+        path = f"{_home([header.file for header in members])}#{uid}"
+        try:
+            members, doubled = _without_doubles(members)
+            refused += doubled
+            kept.append(_series(path, members, damaged, folder, config))
+        except ScanError as error:
+            refused.append(error)
+    return kept, refused
+
+
+def strangers(others: list[Path], dicom_folders: set[str]) -> list[ScanError]:
+    """Files of no known kind that lie among DICOM images and are not called like anything else: damaged images?"""
+    return [
+        ScanError(Reason.UNREADABLE, path, "lies among DICOM images and is none; copy it again, or take it out")
+        for path in others
+        if str(path.parent) in dicom_folders
+        and path.suffix.lower() not in _OTHER_FILES
+        and not path.name.lower().startswith(_NO_SUFFIX_NEEDED)
+    ]
+
+
+def choose(candidates: list[Candidate], config: AuditConfig) -> tuple[list[Candidate], list[list[Candidate]]]:
+    """Of the series of a kind the best, and those that it beat, best first; volume files are never compared."""
+    by_kind: dict[Any, list[Candidate]] = defaultdict(list)
+    alone = []
+    for candidate in candidates:
+        if candidate.kind is None or config.keep_all_series:
+            alone.append(candidate)
+        else:
+            by_kind[candidate.kind].append(candidate)
+    ranked = [sorted(group, key=lambda candidate: _rank(candidate, config)) for group in by_kind.values()]
+    return alone + [group[0] for group in ranked], [group for group in ranked if len(group) > 1]
+
+
+def deciding_rule(better: Candidate, worse: Candidate, config: AuditConfig) -> str:
+    """Which rule put `better` before `worse`."""
+    for rule, a, b in zip(config.prefer, _rank(better, config), _rank(worse, config), strict=False):
+        if a != b:
+            return rule
+    return "lowest series UID"
+
+
+def _rank(candidate: Candidate, config: AuditConfig) -> tuple[Any, ...]:
+    """Lower is better."""
+    header, stack = candidate.header, candidate.stack
+    assert header is not None and stack is not None
+    normal = np.cross(stack.affine[:3, 0], stack.affine[:3, 1])
+    step_mm = round(float(np.linalg.norm(stack.affine[:3, 2])), 1)
+    ranks = {
+        "original": _is_derived(header),
+        "thin": step_mm,
+        "axial": int(np.argmax(np.abs(normal))) != 2,
+        "slices": -stack.shape[2],
+        "soft": bool(_SHARP_KERNEL.match(header.kernel)),
+    }
+    return *(ranks[rule] for rule in config.prefer), header.series_uid
+
+
+def _series(path: str, members: list[DicomHeader], damaged: list[Path], folder: Path, config: AuditConfig) -> Candidate:
+    first = members[0]
+    if first.modality not in config.modalities:
+        raise ScanError(
+            Reason.WRONG_MODALITY, path, f"{first.modality or 'none'} is not among {', '.join(config.modalities)}"
+        )
+    if is_localiser(first.description, first.image_type):
+        raise ScanError(Reason.LOCALISER, path, "a localiser or scout")
+    if _is_derived(first) and not config.keep_derived:
+        raise ScanError(Reason.DERIVED, path, "ImageType says derived or secondary; --keep-derived keeps such series")
+    for name in ("person", "study_uid", "modality", "accession"):
+        if len({getattr(header, name) for header in members}) > 1:
+            raise ScanError(Reason.MIXED_SLICES, path, f"files of one series differ in {name.replace('_', ' ')}")
+    stack = stack_frames(members, path)
+    if len(stack.frames) < config.min_slices:
+        raise ScanError(Reason.NOT_A_VOLUME, path, f"{len(stack.frames)} slices, and {config.min_slices} are asked for")
+    broken = [file for file in damaged if file_holds(file, first.series_uid)]
+    if broken:
+        raise ScanError(Reason.INCOMPLETE, path, f"{len(broken)} of its files cannot be read; copy them again")
+    inside = Path(first.file).relative_to(folder).as_posix()
+    return Candidate(
+        path=path,
+        files=tuple(sorted({header.file for header in members})),
+        person=person_of(inside, config, first.person),
+        study=first.study_uid,
+        session=first.time,
+        sequence=sequence_name(first.description, contrast=first.contrast) if first.modality == "MR" else "",
+        header=first,
+        stack=stack,
+    )
+
+
+def _is_derived(header: DicomHeader) -> bool:
+    words = [word.upper() for word in header.image_type[:2]]
+    return "DERIVED" in words or "SECONDARY" in words or header.sop_class.startswith(_SCREEN)
+
+
+def _home(files: list[str]) -> str:
+    """The folder that holds a series' files; `FOLDER/**` where several below FOLDER do."""
+    folders = {os.path.dirname(file) for file in files}
+    return folders.pop() if len(folders) == 1 else f"{os.path.commonpath(folders)}/{ANY_DEPTH}"
+
+
+def _without_doubles(members: list[DicomHeader]) -> tuple[list[DicomHeader], list[ScanError]]:
+    """Without files that are byte for byte another one of the series: an export that was made twice."""
+    by_sop: dict[str, list[DicomHeader]] = defaultdict(list)
+    for header in members:
+        by_sop[header.sop_uid].append(header)
+    suspects = [Path(header.file) for alike in by_sop.values() if len(alike) > 1 for header in alike]
+    if not suspects:
+        return members, []
+    doubled = {str(path) for path in suspects} - {str(path) for path in distinct_files(suspects)}
+    folders: dict[str, int] = defaultdict(int)
+    for file in sorted(doubled):
+        folders[os.path.dirname(file)] += 1
+    uid = members[0].series_uid
+    refused = [
+        ScanError(Reason.DUPLICATE, f"{folder}#{uid}", f"{count} files are byte for byte others of their series")
+        for folder, count in folders.items()
+    ]
+    return [header for header in members if header.file not in doubled], refused
