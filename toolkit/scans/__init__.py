@@ -11,9 +11,12 @@ from toolkit.scans.audit import Audit, AuditConfig, audit
 from toolkit.scans.audit.audit import build_manifest
 from toolkit.scans.batches import PatchBatches
 from toolkit.scans.collect import store_manifest
+from toolkit.scans.crops import CropConfig
+from toolkit.scans.pairs import PairConfig, SameCrop
 from toolkit.scans.patches import balanced_centres, cut_patches, sliding_patches, world_positions
 from toolkit.scans.pictures import class_colours, overlay_png, views_png
 from toolkit.scans.preprocessing import Preprocessing, preprocess, resample, rescale
+from toolkit.scans.sampler import SamplerConfig
 from toolkit.scans.store import StoredVolume, VolumeStore, store_key
 from toolkit.scans.views import (
     ViewConfig,
@@ -28,10 +31,14 @@ __all__ = [
     "AtlasTaskConfig",
     "Audit",
     "AuditConfig",
+    "CropConfig",
+    "PairConfig",
     "PatchBatches",
     "Preprocessing",
     "RegisteredScan",
     "RegisteredScans",
+    "SameCrop",
+    "SamplerConfig",
     "StoredVolume",
     "ViewConfig",
     "ViewParameters",

@@ -6,7 +6,6 @@ cards: the copies that a *round* has of each lie next to each other in the pack,
 
 import math
 from collections.abc import Hashable, Sequence
-from functools import lru_cache
 from typing import Annotated, Literal
 
 import numpy as np
@@ -67,7 +66,11 @@ class SubjectSampler:
         self.batch_size, self.seed, self.config = batch_size, seed, config
         self._scans = [_turns(rows, groups if config.balance else None) for rows in members_of(codes(subjects))]
         most = self._most_per_subject()
-        kind = [frozenset(groups[row] for turn in turns for row in turn) for turns in self._scans] if groups else []
+        kind = (
+            [frozenset(groups[row] for turn in turns for row in turn) for turns in self._scans]
+            if config.balance
+            else []
+        )
         self._groups = members_of(codes(kind)) if config.balance else [np.arange(len(self._scans))]
         names = [", ".join(sorted(map(str, kind[rows[0]]))) if config.balance else "" for rows in self._groups]
         shares = self._shares([len(rows) for rows in self._groups], most, names)
@@ -79,12 +82,14 @@ class SubjectSampler:
             repeats = math.ceil(PLACES_A_GROUP * len(self._groups) / (batch_size * self.batches_a_round))
             self.batches_a_round *= repeats
         self._quotas = _whole(places * self.batches_a_round)
-        self._round = lru_cache(maxsize=2)(self._draw_round)
+        self._rounds: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def rows(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Scans and how many crops of that scan came before, (B,) each."""
         number, index = divmod(step, self.batches_a_round)
-        members, turns = (part[index] for part in self._round(number))
+        if number not in self._rounds:
+            self._rounds = {number: self._draw_round(number)}
+        members, turns = (part[index] for part in self._rounds[number])
         places = [self._scan(int(member), int(turn)) for member, turn in zip(members, turns, strict=True)]
         scans, visits = np.array(places).T
         return scans, visits
