@@ -33,29 +33,38 @@ def synthesize(
 ) -> None:
     """Make a cohort of people who do not exist: scans, masks, labels, and all that is true of them.
 
-    Each person has a head of their own (bent from the demo's), a site with its own scanner, sessions, several
-    sequences, and with the given chance a lesion with a label and a mask. Written as DICOM series or NIfTI, with a data
-    card that says SYNTHETIC. The same command goes on where it was cut off, and with more subjects it adds some.
+    Each person has a head of their own (bent from the demo's), a site with
+    its own scanner, sessions, several sequences, and by chance a lesion with
+    a label and a mask. Written as DICOM series or NIfTI, beside a data card
+    that says SYNTHETIC. The same command goes on where it was cut off, and
+    with more subjects it adds some.
 
     [bold]Examples[/]
 
-    A hundred people from three hospitals, as a PACS would export them; then find and list them:
+    A hundred people from three hospitals, as a PACS would export them; then
+    list them under pseudonyms, with their labels:
 
     $ fewlabel data synthesize --subjects 100 --out cohort
 
-    $ fewlabel data audit cohort/scans --out private --link cohort/labels.csv --on accession
+    $ fewlabel data audit cohort/scans --out private --link cohort/labels.csv
 
-    Without network, small, as NIfTI, dark lesions of 2 to 5 ml in white matter:
+    Small, without network, as NIfTI, dark lesions deep in the brain:
 
-    $ fewlabel data synthesize --subjects 20 --brain parametric --spacing 4 --format nifti --lesion dark_sharp \\
-    "lesion.volume_ml=[2, 5]" lesion.region=white_matter
+    $ fewlabel data synthesize --subjects 20 --brain parametric --spacing 4
+    --format nifti --lesion dark_sharp lesion.region=white_matter
 
-    A shortcut to fall for: nearly all lesions at one of two hospitals:
+    A shortcut to fall for, most lesions at one of two hospitals:
 
     $ fewlabel data synthesize --subjects 200 --sites 2 --shortcut 0.8
 
-    [bold]Keys[/]: num_subjects, seed, format, brain, num_sites, num_sessions, spacing_mm, sequences, missing, shortcut,
-    names_in_files, multiframe, and lesion.prevalence, .kinds, .volume_ml, .region, .contrast, .growth.
+    Names in file names, to test that no tool passes them on:
+
+    $ fewlabel data synthesize --subjects 5 names_in_files=true
+
+    [bold]Keys[/] besides the flags: sequences=[T1,T2,FLAIR], missing (how often
+    one is), names_in_files, multiframe, lesion.prevalence,
+    lesion.volume_ml=[1,8], lesion.region (anywhere, white_matter, cortex,
+    left, right), lesion.contrast, lesion.growth (from session to session).
     """
     from toolkit.scans.cohort import CohortConfig
     from toolkit.scans.cohort import synthesize as make
@@ -81,8 +90,7 @@ def synthesize(
         "series": f"{len(truth)} in {to / 'scans'}",
         "labels": f"{to / 'labels.csv'}; all that is known: {to / 'truth.csv'}",
         "card": f"{to / 'card.md'}: SYNTHETIC, with what the data must not be used for",
-        "next": f"fewlabel data audit {to / 'scans'} --out private --link {to / 'labels.csv'} --on "
-        + ("accession" if truth["accession"].astype(bool).all() else "path"),
+        "next": f"fewlabel data audit {to / 'scans'} --out private --link {to / 'labels.csv'}",
     }
     for heading, line in lines.items():
         out.print(f"[bold]{heading:<8}[/]", end="")

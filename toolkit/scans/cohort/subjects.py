@@ -48,7 +48,9 @@ def write_subject(config: CohortConfig, number: int, heads: tuple[Head, ...], fo
             array, mask = _scan(body, disease, site, sequence, grid, random)
             row = _row(config, person, site, body, session, sequence, grid)
             row |= _lesion_facts(disease, mask, grid)
-            rows.append(row | _write(config, person, row, index + 1, Volume(array[None], grid.affine), mask, folder))
+            volume = Volume(array[None], grid.affine)
+            where = _write_scan(config, person, site, row, index + 1, volume, folder / SCANS)
+            rows.append(row | where | _write_mask(row, where["path"], volume, mask, folder))
     return rows
 
 
@@ -110,51 +112,58 @@ def _lesion_facts(disease: Lesion | None, mask: np.ndarray | None, grid: Grid) -
     }
 
 
-def _write(
+def _write_scan(
     config: CohortConfig,
     person: Subject,
+    site: Site,
     row: dict[str, Any],
     series_number: int,
     volume: Volume,
-    mask: np.ndarray | None,
     folder: Path,
 ) -> dict[str, str]:
-    """Writes one series and its mask; where they lie, relative to `folder`."""
+    """Writes one series; its path below `folder`, as an audit of that folder names it."""
     session, sequence, axes = row["session"], row["sequence"], row["plane"]
-    if config.format == "dicom":
-        spoken = f"{person.patient_name.replace('^', '_')}_{person.patient_id}"
-        who = spoken if config.names_in_files else f"PAT{person.number:05d}"
-        study = f"{row['accession']}_{row['date']}" if config.names_in_files else f"STU{session:02d}"
-        place = f"{who}/{study}/SER{series_number:02d}"
-        tags = {
-            "PatientID": person.patient_id,
-            "PatientName": person.patient_name,
-            "PatientBirthDate": person.birth_date,
-            "PatientSex": person.sex,
-            "AccessionNumber": row["accession"],
-            "StudyID": str(session),
-            "StudyDate": row["date"],
-            "SeriesDate": row["date"],
-            "SeriesNumber": series_number,
-            "SeriesDescription": sequence,
-            "InstitutionName": row["site"],
-            "Manufacturer": row["scanner"].rpartition(" Phantom")[0],
-            "ManufacturerModelName": "Phantom" + row["scanner"].rpartition(" Phantom")[2],
-        }
-        path = f"{SCANS}/{place}"
-        write_series(
-            volume, folder / path, axes=axes, tags=tags, seed=config.seed, shuffled=True, multiframe=config.multiframe
-        )
-    else:
+    if config.format == "nifti":
         who = f"sub-{row['subject']}"
-        place = f"{who}/ses-{session:02d}/anat/{who}_ses-{session:02d}_{sequence}"
-        path = f"{SCANS}/{place}.nii.gz"
+        path = f"{who}/ses-{session:02d}/anat/{who}_ses-{session:02d}_{sequence}.nii.gz"
         note = f"SYNTHETIC {person.patient_name} {person.patient_id}" if config.names_in_files else "SYNTHETIC"
         write_nifti(volume, folder / path, axes=axes, description=note)
+        return {"path": path}
+    spoken = f"{person.patient_name.replace('^', '_')}_{person.patient_id}"
+    who = spoken if config.names_in_files else f"PAT{person.number:05d}"
+    study = f"{row['accession']}_{row['date']}" if config.names_in_files else f"STU{session:02d}"
+    path = f"{who}/{study}/SER{series_number:02d}"
+    tags = {
+        "PatientID": person.patient_id,
+        "PatientName": person.patient_name,
+        "PatientBirthDate": person.birth_date,
+        "PatientSex": person.sex,
+        "AccessionNumber": row["accession"],
+        "StudyID": str(session),
+        "StudyDate": row["date"],
+        "SeriesDate": row["date"],
+        "SeriesNumber": series_number,
+        "SeriesDescription": sequence,
+        "InstitutionName": site.name,
+        "Manufacturer": site.maker,
+        "ManufacturerModelName": site.model,
+        "MagneticFieldStrength": f"{site.field_t:g}",
+    }
+    write_series(
+        volume, folder / path, axes=axes, tags=tags, seed=config.seed, shuffled=True, multiframe=config.multiframe
+    )
+    return {"path": path}
+
+
+def _write_mask(
+    row: dict[str, Any], path: str, volume: Volume, mask: np.ndarray | None, folder: Path
+) -> dict[str, str]:
+    """Writes the mask of a series, if it has one; its path below `folder`."""
     if mask is None:
-        return {"path": path, "mask": ""}
-    write_nifti(Volume(mask[None].astype(np.float32), volume.affine), folder / MASKS / f"{place}.nii.gz", axes=axes)
-    return {"path": path, "mask": f"{MASKS}/{place}.nii.gz"}
+        return {"mask": ""}
+    place = f"{MASKS}/{path.removesuffix('.nii.gz')}.nii.gz"
+    write_nifti(Volume(mask[None].astype(np.float32), volume.affine), folder / place, axes=row["plane"])
+    return {"mask": place}
 
 
 def _bids_name(config: CohortConfig, person: Subject) -> str:

@@ -37,7 +37,8 @@ def synthesize(config: CohortConfig, out: str | Path, *, num_workers: int | None
 
     - `scans/`: DICOM series or NIfTI files, as a PACS or BIDS would lay them out;
     - `masks/`: each lesion on the grid of its series, NIfTI, 0 and 1;
-    - `labels.csv`: `path, subject, accession, label, kind, mask`, one row a series;
+    - `labels.csv`: `path` (below `scans/`), `subject, accession, label, kind, mask`, one row a series, for
+      `fewlabel data audit OUT/scans --link OUT/labels.csv`;
     - `truth.csv`: these and all else that is known, such as the lesion's volume and the centre of its mask in the
       series' own millimetres;
     - `card.md`: a data card that says SYNTHETIC; `cohort.yaml`: the configuration.
@@ -154,7 +155,8 @@ def _record(out: Path, number: int) -> list[dict[str, Any]]:
 def _is_there(out: Path, number: int) -> bool:
     if not _record_path(out, number).exists():
         return False
-    return all((out / row[key]).exists() for row in _record(out, number) for key in ("path", "mask"))
+    rows = _record(out, number)
+    return all((out / SCANS / row["path"]).exists() and (out / row["mask"]).exists() for row in rows)
 
 
 def _open_folder(config: CohortConfig, out: Path) -> None:
