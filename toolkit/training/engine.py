@@ -176,6 +176,7 @@ class Engine:
         """
         self.objective.load_state_dict(state["module"])
         self.optimizer.load_state_dict(state["optimizer"])
+        _lay_out_like_weights(self.optimizer)
         if self.average:
             self.average.load_state_dict(state["average"])
         if self.accelerator.scaler and state.get("scaler"):
@@ -293,6 +294,14 @@ def _like(other: Tensor, value: Tensor | float) -> Tensor:
 def _at_least_one(count: Tensor | int) -> Tensor | int:
     """A tensor stays one: reading it would make the CPU wait for the GPU."""
     return count.clamp_min(1) if isinstance(count, Tensor) else max(count, 1)
+
+
+def _lay_out_like_weights(optimizer: Any) -> None:
+    """Fused AdamW goes through memory and does not look at strides, which a checkpoint does not keep."""
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 class _Routed(nn.Module):
