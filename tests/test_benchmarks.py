@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 RATIOS = {
+    "loader": {"wait"},
     "loop": {"bare", "checkpoint", "trainer"},
     "gradient_caching": {"memory", "memory_of_plain", "time_of_plain"},
     "gpu": {"bf16_scans", "bf16_text", "caching_time"},
