@@ -57,7 +57,7 @@ def test_what_is_true_is_in_the_files(cohort: Path, truth: pd.DataFrame) -> None
     assert set(truth["number"]) == {1, 2, 3, 4} and set(truth["session"]) == {1, 2}
     assert set(truth["label"]) == {"lesion", "healthy"}
     for row in truth.itertuples():
-        volume = read_volume(cohort / "scans" / row.path)
+        volume = read_volume(cohort / row.path)
         assert volume.shape == tuple(map(int, row.shape.split("x")))
         np.testing.assert_allclose(volume.spacing_mm, [float(part) for part in row.spacing_mm.split("x")], rtol=1e-4)
         assert (row.mask != "") == (row.kind != "") == (row.label == "lesion")
@@ -79,7 +79,7 @@ def test_what_is_true_is_in_the_files(cohort: Path, truth: pd.DataFrame) -> None
 
 def test_a_bright_lesion_is_bright(cohort: Path, truth: pd.DataFrame) -> None:
     for row in truth[(truth["label"] == "lesion") & (truth["sequence"] == "T1")].itertuples():
-        volume, mask = read_volume(cohort / "scans" / row.path).array[0], read_volume(cohort / row.mask).array[0] > 0
+        volume, mask = read_volume(cohort / row.path).array[0], read_volume(cohort / row.mask).array[0] > 0
         assert volume[mask].mean() > 1.15 * np.median(volume[volume > np.percentile(volume, 60)])
 
 
@@ -107,7 +107,7 @@ def test_one_label_a_person_and_one_site(cohort: Path, truth: pd.DataFrame) -> N
 
 def test_dicom_says_who_where_and_that_all_is_made_up(cohort: Path, truth: pd.DataFrame) -> None:
     for row in truth.itertuples():
-        files = [pydicom.dcmread(path, stop_before_pixels=True) for path in (cohort / "scans" / row.path).iterdir()]
+        files = [pydicom.dcmread(path, stop_before_pixels=True) for path in (cohort / row.path).iterdir()]
         first = files[0]
         assert {file.SeriesInstanceUID for file in files} == {first.SeriesInstanceUID}
         assert (first.PatientID, first.AccessionNumber, first.StudyDate) == (row.subject, row.accession, str(row.date))
@@ -118,7 +118,7 @@ def test_dicom_says_who_where_and_that_all_is_made_up(cohort: Path, truth: pd.Da
         by_position = sorted(files, key=lambda file: float(np.dot(file.ImagePositionPatient, [1.01, 1.02, 1.03])))
         numbers = [file.InstanceNumber for file in by_position]
         assert numbers not in (sorted(numbers), sorted(numbers)[::-1])
-    uids = [pydicom.dcmread(next((cohort / "scans" / path).iterdir())).StudyInstanceUID for path in truth["path"]]
+    uids = [pydicom.dcmread(next((cohort / path).iterdir())).StudyInstanceUID for path in truth["path"]]
     assert pd.Series(uids).groupby(truth["accession"]).nunique().eq(1).all()
     assert len(set(uids)) == truth["accession"].nunique()
 
@@ -126,7 +126,7 @@ def test_dicom_says_who_where_and_that_all_is_made_up(cohort: Path, truth: pd.Da
 def test_simpleitk_sees_the_scans_where_the_masks_are(cohort: Path, truth: pd.DataFrame) -> None:
     for row in truth[truth["label"] == "lesion"].itertuples():
         reader = sitk.ImageSeriesReader()
-        reader.SetFileNames(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(cohort / "scans" / row.path)))
+        reader.SetFileNames(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(cohort / row.path)))
         image = reader.Execute()
         mask = nib.load(cohort / row.mask)
         for index in [(0, 0, 0), tuple(np.array(mask.shape) - 1)]:
@@ -233,7 +233,7 @@ def test_enhanced_multi_frame_series_are_one_file(tmp_path: Path) -> None:
     config = SMALL.model_copy(update={"num_subjects": 1, "num_sessions": 1, "multiframe": True})
     truth = synthesize(config, tmp_path)
     for row in truth.itertuples():
-        (path,) = (tmp_path / "scans" / row.path).iterdir()
+        (path,) = (tmp_path / row.path).iterdir()
         assert "x".join(map(str, sorted([*pydicom.dcmread(path).pixel_array.shape]))) == "x".join(
             map(str, sorted(map(int, row.shape.split("x"))))
         )
