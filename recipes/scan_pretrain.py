@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from toolkit.cards import data_digest, fetch, load_card, write_model_card
+from toolkit.cards import data_digest, data_root, fetch, load_card, write_model_card
 from toolkit.config import RunConfig, Section, main
 from toolkit.console import log
 from toolkit.encoders import save_encoder
@@ -41,6 +41,8 @@ class Pretraining(Section):
     cards: tuple[str, ...] = ()
     """Or data cards whose scans share one space with an atlas; their test subjects are left out."""
     preprocessing: Preprocessing = Preprocessing()
+    store: Path | None = None
+    """Where preprocessed scans are kept, for all runs. Default: `store` beside the manifest, or with the cards' data."""
     views: ViewConfig = ViewConfig()
     encoder: ScanEncoderConfig = ScanEncoderConfig()
     objective: config_union("scans") = SimCLRConfig()  # type: ignore[valid-type]
@@ -80,13 +82,15 @@ def run(config: Config, *, report: object = None) -> Result:
     data = {card.name: data_digest(card) for card in cards}
     if config.manifest and config.manifest.is_file():
         data["manifest"] = hashlib.sha256(config.manifest.read_bytes()).hexdigest()[:16]
-    folder = RunFolder(config.output, config, data=data)
-    store, registered = folder.path / "store", None
+    folder = RunFolder(config.output, config, ignore=("store",), data=data)
+    store = config.store or (config.manifest.parent if config.manifest else data_root()) / "store"
+    registered = None
     with main_process_first():
         if config.manifest:
-            volumes, subjects = store_manifest(
+            volumes, rows = store_manifest(
                 config.manifest, config.preprocessing, store, channels=config.encoder.in_channels
             )
+            subjects = rows["subject"].tolist()
         else:
             registered = read_registered([(card, fetch(card)) for card in cards], config.preprocessing)
             volumes = registered.store(store, config.preprocessing)

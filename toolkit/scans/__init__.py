@@ -10,7 +10,7 @@ from toolkit.scans.atlas_task import (
 from toolkit.scans.audit import Audit, AuditConfig, audit
 from toolkit.scans.audit.audit import build_manifest
 from toolkit.scans.batches import PatchBatches
-from toolkit.scans.collect import store_manifest
+from toolkit.scans.build import build_store, store_manifest
 from toolkit.scans.crops import CropConfig
 from toolkit.scans.pairs import PairConfig, SameCrop
 from toolkit.scans.patches import balanced_centres, cut_patches, sliding_patches, world_positions
@@ -49,6 +49,7 @@ __all__ = [
     "audit",
     "balanced_centres",
     "build_manifest",
+    "build_store",
     "class_colours",
     "cut_patches",
     "identity_parameters",
