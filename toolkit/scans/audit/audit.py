@@ -91,9 +91,9 @@ def audit(folder: str | Path, out_dir: str | Path, config: AuditConfig | None = 
         found = walk(root, out)
         refused = list(found.refused)
         headers, damaged, others = _headers(found.others, memory, config, refused)
+        odd = strangers(others, {os.path.dirname(header.file) for header in headers})
         series, unfit = series_candidates(headers, damaged, root, config)
-        refused += unfit
-        refused += strangers(others, {os.path.dirname(header.file) for header in headers})
+        refused += unfit + odd
         candidates = volume_candidates(found.volumes, root, config) + series
         seen = _look_at_the_best(candidates, memory, config, refused)
     finally:

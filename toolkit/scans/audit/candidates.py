@@ -11,7 +11,7 @@ import numpy as np
 
 from toolkit.scans.audit.config import AuditConfig
 from toolkit.scans.audit.sequences import is_localiser, sequence_name
-from toolkit.scans.dicom import ANY_DEPTH, DicomHeader, distinct_files, file_holds
+from toolkit.scans.dicom import ANY_DEPTH, DicomHeader, distinct_files
 from toolkit.scans.reasons import Reason, ScanError
 from toolkit.scans.series import Stack, stack_frames
 
@@ -108,20 +108,28 @@ def series_candidates(
 
     Args:
         headers: Of every image file, sorted by file.
-        damaged: DICOM files that cannot be read; a series whose UID stands in one is not whole.
+        damaged: DICOM files that cannot be read. A series is not whole if its UID stands in one, or if it is the only
+            one in the folder of a damaged file that names no series that is known.
         folder: The root of the audit.
         config: What is accepted.
     """
     by_series: dict[str, list[DicomHeader]] = defaultdict(list)
+    in_folder: dict[str, set[str]] = defaultdict(set)
     for header in headers:
         by_series[header.series_uid].append(header)
+        in_folder[os.path.dirname(header.file)].add(header.series_uid)
+    num_lost: dict[str, int] = defaultdict(int)
+    for file in damaged:
+        content, around = file.read_bytes(), in_folder[str(file.parent)]
+        named = [uid for uid in by_series if uid.encode() in content]
+        for uid in named or (around if len(around) == 1 else ()):
+            num_lost[uid] += 1
     kept, refused = [], []
     for uid, members in by_series.items():
-        path = f"{_home([header.file for header in members])}#{uid}"
+        whole, doubled = _without_doubles(members)
+        refused += doubled
         try:
-            members, doubled = _without_doubles(members)
-            refused += doubled
-            kept.append(_series(path, members, damaged, folder, config))
+            kept.append(_series(f"{_home(whole)}#{uid}", whole, num_lost[uid], folder, config))
         except ScanError as error:
             refused.append(error)
     return kept, refused
@@ -175,7 +183,7 @@ def _rank(candidate: Candidate, config: AuditConfig) -> tuple[Any, ...]:
     return *(ranks[rule] for rule in config.prefer), header.series_uid
 
 
-def _series(path: str, members: list[DicomHeader], damaged: list[Path], folder: Path, config: AuditConfig) -> Candidate:
+def _series(path: str, members: list[DicomHeader], num_lost: int, folder: Path, config: AuditConfig) -> Candidate:
     first = members[0]
     if first.modality not in config.modalities:
         raise ScanError(
@@ -191,9 +199,8 @@ def _series(path: str, members: list[DicomHeader], damaged: list[Path], folder: 
     stack = stack_frames(members, path)
     if len(stack.frames) < config.min_slices:
         raise ScanError(Reason.NOT_A_VOLUME, path, f"{len(stack.frames)} slices, and {config.min_slices} are asked for")
-    broken = [file for file in damaged if file_holds(file, first.series_uid)]
-    if broken:
-        raise ScanError(Reason.INCOMPLETE, path, f"{len(broken)} of its files cannot be read; copy them again")
+    if num_lost:
+        raise ScanError(Reason.INCOMPLETE, path, f"{num_lost} of its files cannot be read; copy them again")
     inside = Path(first.file).relative_to(folder).as_posix()
     return Candidate(
         path=path,
@@ -212,9 +219,9 @@ def _is_derived(header: DicomHeader) -> bool:
     return "DERIVED" in words or "SECONDARY" in words or header.sop_class.startswith(_SCREEN)
 
 
-def _home(files: list[str]) -> str:
+def _home(members: list[DicomHeader]) -> str:
     """The folder that holds a series' files; `FOLDER/**` where several below FOLDER do."""
-    folders = {os.path.dirname(file) for file in files}
+    folders = {os.path.dirname(header.file) for header in members}
     return folders.pop() if len(folders) == 1 else f"{os.path.commonpath(folders)}/{ANY_DEPTH}"
 
 
