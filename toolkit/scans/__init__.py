@@ -23,7 +23,9 @@ from toolkit.scans.views import (
     ViewParameters,
     apply_parameters,
     identity_parameters,
+    render_batch,
     sample_parameters,
+    source_box,
 )
 from toolkit.scans.volumes import Volume, is_volume_file, read_volume
 
@@ -58,10 +60,12 @@ __all__ = [
     "preprocess",
     "read_registered",
     "read_volume",
+    "render_batch",
     "resample",
     "rescale",
     "sample_parameters",
     "sliding_patches",
+    "source_box",
     "store_key",
     "store_manifest",
     "views_png",
