@@ -9,7 +9,7 @@ from torch import Tensor
 from toolkit.errors import DataError
 from toolkit.scans.crops import Centres, CropConfig
 from toolkit.scans.pairs import OverlappingCrops, PairConfig, Place, Rows, SameCrop, check_pairs, overlap_shares
-from toolkit.scans.rendering import DrawnView, joined_parameters, reach, render
+from toolkit.scans.rendering import DrawnView, Renderer, joined_parameters, reach
 from toolkit.scans.sampler import SamplerConfig, SubjectSampler
 from toolkit.scans.store import StoredVolume
 from toolkit.scans.views import ViewConfig, sample_parameters
@@ -63,7 +63,7 @@ class PatchBatches:
         if not volumes:
             raise DataError("no scans to train on; check the manifest")
         self.volumes, self.config = volumes, config
-        self.batch_size, self.seed, self.num_threads = batch_size, seed, num_threads
+        self.batch_size, self.seed = batch_size, seed
         subjects = subjects or range(len(volumes))
         sampler = sampler or SamplerConfig()
         self.pairs: PairConfig = pairs or SameCrop()
@@ -71,6 +71,7 @@ class PatchBatches:
         self._sampler = SubjectSampler(subjects, groups, batch_size, seed, sampler)
         self._centres = Centres(volumes, crops or CropConfig(), seed, points_mm)
         self._rows = Rows(self._centres, subjects, sessions or [""] * len(volumes))
+        self._renderer = Renderer(volumes, config.patch_size, num_threads)
         check_pairs(self.pairs, self._rows)
         self.num_samples = len(volumes) * self._crops_per_scan
 
@@ -98,8 +99,7 @@ class PatchBatches:
         """
         rows = shard_rows(self.batch_size, shard, num_shards)
         drawn = self._draw(*(numbers[rows] for numbers in self.samples(step)))
-        views = render(self.volumes, drawn, self.config.patch_size, num_threads=self.num_threads)
-        out = {f"view{number}": torch.from_numpy(view) for number, view in enumerate(views)}
+        out = {f"view{view}": torch.from_numpy(array) for view, array in enumerate(self._renderer.render(drawn))}
         if isinstance(self.pairs, OverlappingCrops):
             matrices = [view.matrices for view in drawn]
             out["overlap"] = torch.from_numpy(overlap_shares(*matrices, self.config.patch_size))
@@ -119,8 +119,7 @@ class PatchBatches:
 
     def views(self, epochs: np.ndarray, samples: np.ndarray, view: int) -> np.ndarray:
         """View number `view` of samples in epochs, (B, C, patch, patch, patch), as it was trained on."""
-        drawn = self._draw(epochs, samples)
-        return render(self.volumes, drawn, self.config.patch_size, only=[view], num_threads=self.num_threads)[0]
+        return self._renderer.render(self._draw(epochs, samples), only=view)[0]
 
     def originals(self, samples: np.ndarray) -> np.ndarray:
         """Crops as they lie in the scan, without any change: (B, C, patch, patch, patch)."""

@@ -1,8 +1,10 @@
 """From places and parameters to views: one read of the store for all views of a sample that lie close together."""
 
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
+from functools import cached_property
 from itertools import product
 
 import numpy as np
@@ -13,6 +15,8 @@ from toolkit.scans.views import ViewParameters, apply_parameters
 
 WASTE = 1.25
 """Two boxes are read as one if it holds no more than so many times the voxels of both."""
+MAX_KEPT_BYTES = 64 * 2**20
+"""Scans that take less memory all together are kept decompressed by each process that renders."""
 
 
 @dataclass(frozen=True)
@@ -35,61 +39,98 @@ class DrawnView:
         return matrices
 
 
-def render(
-    volumes: Sequence[StoredVolume],
-    drawn: Sequence[DrawnView],
-    patch_size: int,
-    *,
-    only: Sequence[int] | None = None,
-    num_threads: int = 1,
-) -> np.ndarray:
-    """Cuts out and transforms the views of B samples.
+class Renderer:
+    """Cuts out and transforms views. A view has the same bits whatever is rendered beside it, by any number of threads.
 
-    A view has the same bits whatever is rendered beside it: what is read for a sample depends on all its views, also
-    on those that are not wanted.
+    Scans that are small together, as the demo's, are kept decompressed; of others each sample's part is read.
 
     Args:
         volumes: The scans.
-        drawn: All views.
         patch_size: Voxels along each side.
-        only: Numbers of the views that are wanted; by default all.
         num_threads: Threads that share the samples.
-
-    Returns:
-        (views, B, C, patch_size, patch_size, patch_size) float32.
     """
-    wanted = list(range(len(drawn))) if only is None else list(only)
-    num_samples = len(drawn[0].places)
-    sides = (patch_size,) * 3
-    out = np.empty((len(wanted), num_samples, volumes[drawn[0].places[0].scan].num_channels, *sides), np.float32)
-    boxes = [reach(view.matrices, patch_size) for view in drawn]
 
-    def render_sample(row: int) -> None:
-        scans = [view.places[row].scan for view in drawn]
-        for views in reads(scans, [(low[row], high[row]) for low, high in boxes]):
-            if not set(views) & set(wanted):
-                continue
-            volume = volumes[scans[views[0]]]
-            low = np.min([boxes[view][0][row] for view in views], axis=0)
-            high = np.max([boxes[view][1][row] for view in views], axis=0)
-            source = volume.crop(low.tolist(), (high - low).tolist())
-            for view in set(views) & set(wanted):
-                out[wanted.index(view), row] = apply_parameters(
-                    source,
-                    (drawn[view].places[row].centre - low)[None],
-                    _row(drawn[view].parameters, row),
-                    patch_size,
-                    scale=volume.scale,
-                    offset=volume.offset,
-                )[0]
+    def __init__(self, volumes: Sequence[StoredVolume], patch_size: int, num_threads: int = 1) -> None:
+        self.volumes, self.patch_size, self.num_threads = volumes, patch_size, num_threads
+        self._whole: dict[int, np.ndarray] = {}
 
-    if num_threads == 1:
-        for row in range(num_samples):
-            render_sample(row)
-    else:
-        with ThreadPoolExecutor(num_threads) as pool:
-            list(pool.map(render_sample, range(num_samples)))
-    return out
+    def __getstate__(self) -> dict[str, object]:
+        return self.__dict__ | {"_whole": {}}  # another process reads them itself
+
+    @cached_property
+    def keeps_whole_scans(self) -> bool:
+        """Whether all scans together are small enough to be kept."""
+        num_bytes = 0
+        for volume in self.volumes:
+            num_bytes += 2 * volume.num_channels * math.prod(volume.shape)
+            if num_bytes > MAX_KEPT_BYTES:
+                return False
+        return True
+
+    def render(self, drawn: Sequence[DrawnView], only: int | None = None) -> list[np.ndarray]:
+        """The views of B samples.
+
+        Args:
+            drawn: All views of the samples; what is read for a sample depends on all of them.
+            only: The number of the one view that is wanted; by default all.
+
+        Returns:
+            For each wanted view (B, C, patch_size, patch_size, patch_size) float32.
+        """
+        wanted = range(len(drawn)) if only is None else [only]
+        places = drawn[0].places
+        shape = (len(places), self.volumes[places[0].scan].num_channels, *(self.patch_size,) * 3)
+        out = {view: np.empty(shape, np.float32) for view in wanted}
+        if self.keeps_whole_scans:
+            for view in wanted:
+                self._render_from_whole(drawn[view], out[view])
+        else:
+            self._render_from_crops(drawn, out)
+        return list(out.values())
+
+    def _render_from_whole(self, drawn: DrawnView, out: np.ndarray) -> None:
+        scans = np.array([place.scan for place in drawn.places])
+        centres = np.array([place.centre for place in drawn.places])
+        for scan in np.unique(scans).tolist():
+            if scan not in self._whole:
+                self._whole[scan] = self.volumes[scan].crop((0, 0, 0), self.volumes[scan].shape)
+            rows = np.flatnonzero(scans == scan)
+            out[rows] = self._apply(scan, self._whole[scan], centres[rows], drawn.parameters, rows, self.num_threads)
+
+    def _render_from_crops(self, drawn: Sequence[DrawnView], out: dict[int, np.ndarray]) -> None:
+        boxes = [reach(view.matrices, self.patch_size) for view in drawn]
+
+        def render_sample(row: int) -> None:
+            scans = [view.places[row].scan for view in drawn]
+            for views in reads(scans, [(low[row], high[row]) for low, high in boxes]):
+                if out.keys().isdisjoint(views):
+                    continue
+                low = np.min([boxes[view][0][row] for view in views], axis=0)
+                high = np.max([boxes[view][1][row] for view in views], axis=0)
+                source = self.volumes[scans[views[0]]].crop(low.tolist(), (high - low).tolist())
+                for view in out.keys() & views:
+                    centres = (drawn[view].places[row].centre - low)[None]
+                    parameters, rows = drawn[view].parameters, np.array([row])
+                    out[view][row] = self._apply(scans[view], source, centres, parameters, rows, 1)[0]
+
+        if self.num_threads == 1:
+            for row in range(len(drawn[0].places)):
+                render_sample(row)
+        else:
+            with ThreadPoolExecutor(self.num_threads) as pool:
+                list(pool.map(render_sample, range(len(drawn[0].places))))
+
+    def _apply(
+        self,
+        scan: int,
+        source: np.ndarray,
+        centres: np.ndarray,
+        parameters: ViewParameters,
+        rows: np.ndarray,
+        num_threads: int,
+    ) -> np.ndarray:
+        scaling = {"scale": self.volumes[scan].scale, "offset": self.volumes[scan].offset, "num_threads": num_threads}
+        return apply_parameters(source, centres, joined_parameters([parameters], rows), self.patch_size, **scaling)
 
 
 def reach(matrices: np.ndarray, patch_size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -120,8 +161,3 @@ def joined_parameters(parts: Sequence[ViewParameters], order: np.ndarray) -> Vie
     """The rows of several draws, one after the other, in another order."""
     names = [field.name for field in fields(ViewParameters)]
     return ViewParameters(**{name: np.concatenate([getattr(part, name) for part in parts])[order] for name in names})
-
-
-def _row(parameters: ViewParameters, row: int) -> ViewParameters:
-    names = [field.name for field in fields(ViewParameters)]
-    return ViewParameters(**{name: getattr(parameters, name)[row : row + 1] for name in names})
