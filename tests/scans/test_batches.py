@@ -12,7 +12,7 @@ from toolkit.errors import ConfigError, DataError
 from toolkit.scans import PatchBatches, StoredVolume, ViewConfig, Volume, VolumeStore, rendering
 from toolkit.scans.crops import CropConfig
 from toolkit.scans.pairs import OverlappingCrops
-from toolkit.scans.rendering import Renderer, joined_parameters
+from toolkit.scans.rendering import Renderer
 from toolkit.scans.sampler import SamplerConfig
 from toolkit.scans.views import apply_parameters
 from toolkit.training.step import ShardDataset, Shards
@@ -142,17 +142,19 @@ def test_views_of_a_crop_are_those_of_the_whole_scan(
 ) -> None:
     """What lies between the crop that is read and the scan changes nothing, at the scan's edge neither."""
     batches = PatchBatches(stored, CONFIG, 16, seed=1, sampler=TEN)
-    drawn = batches._draw(*batches.samples(2))
+    drawn = batches._draw(*batches.samples(2), [0, 1])
+    assert Renderer(stored, 8).keeps_whole_scans
+    whole = Renderer(stored, 8).render(drawn)
     monkeypatch.setattr(rendering, "MAX_KEPT_BYTES", 0)
-    views = Renderer(stored, 8).render(drawn)
+    assert not Renderer(stored, 8).keeps_whole_scans
+    np.testing.assert_array_equal(Renderer(stored, 8, num_threads=2).render(drawn), whole)
     for number, view in enumerate(drawn):
         for row, place in enumerate(view.places):
-            volume, one = stored[place.scan], [row]
-            parameters = joined_parameters([view.parameters], np.array(one))
+            volume = stored[place.scan]
             scaling = {"scale": volume.scale, "offset": volume.offset}
-            whole = volume.crop((0, 0, 0), volume.shape)
-            expected = apply_parameters(whole, place.centre[None].astype(np.float32), parameters, 8, **scaling)
-            np.testing.assert_allclose(views[number][row], expected[0], atol=2e-5)
+            raw = volume.crop((0, 0, 0), volume.shape)
+            expected = apply_parameters(raw, place.centre[None], view.parameters[row : row + 1], 8, **scaling)
+            np.testing.assert_array_equal(whole[number][row], expected[0])
 
 
 @pytest.mark.usefixtures("memory")

@@ -1,4 +1,4 @@
-"""From places and parameters to views: one read of the store for all views of a sample that lie close together."""
+"""From places and parameters to views: one read of the store for the views of a sample that lie close together."""
 
 import math
 from collections.abc import Sequence
@@ -11,10 +11,10 @@ import numpy as np
 
 from toolkit.scans.pairs import Place
 from toolkit.scans.store import StoredVolume
-from toolkit.scans.views import ViewParameters, apply_parameters
+from toolkit.scans.views import ViewParameters, apply_parameters, source_box
 
 WASTE = 1.25
-"""Two boxes are read as one if it holds no more than so many times the voxels of both."""
+"""Boxes are read as one if it holds no more than so many times the voxels of all."""
 MAX_KEPT_BYTES = 64 * 2**20
 """Scans that take less memory all together are kept decompressed by each process that renders."""
 
@@ -33,14 +33,20 @@ class DrawnView:
 
     @property
     def matrices(self) -> np.ndarray:
-        """(B, 3, 4), voxel of the view to voxel of the scan."""
+        """(B, 3, 4), voxel of the view to voxel of the scan; without elastic displacements."""
         matrices = self.parameters.matrices.astype(np.float64)
         matrices[:, :, 3] += [place.centre for place in self.places]
         return matrices
 
+    def boxes(self, patch_size: int) -> np.ndarray:
+        """(B, 2, 3) int64, the first voxel of the scan that each view shows and the one after the last."""
+        corners = np.array([[*corner, 1] for corner in product((0, patch_size - 1), repeat=3)]).T
+        points = self.matrices @ corners
+        return np.stack([np.floor(points.min(axis=2)), np.ceil(points.max(axis=2)) + 1], axis=1).astype(np.int64)
+
 
 class Renderer:
-    """Cuts out and transforms views. A view has the same bits whatever is rendered beside it, by any number of threads.
+    """Cuts out and transforms views. A view has the same bits however it is read and whatever is rendered beside it.
 
     Scans that are small together, as the demo's, are kept decompressed; of others each sample's part is read.
 
@@ -67,89 +73,78 @@ class Renderer:
                 return False
         return True
 
-    def render(self, drawn: Sequence[DrawnView], only: int | None = None) -> list[np.ndarray]:
-        """The views of B samples.
+    def render(self, drawn: Sequence[DrawnView]) -> list[np.ndarray]:
+        """Renders views of B samples.
 
         Args:
-            drawn: All views of the samples; what is read for a sample depends on all of them.
-            only: The number of the one view that is wanted; by default all.
+            drawn: The views.
 
         Returns:
-            For each wanted view (B, C, patch_size, patch_size, patch_size) float32.
+            For each view (B, C, patch_size, patch_size, patch_size) float32.
         """
-        wanted = range(len(drawn)) if only is None else [only]
-        places = drawn[0].places
-        shape = (len(places), self.volumes[places[0].scan].num_channels, *(self.patch_size,) * 3)
-        out = {view: np.empty(shape, np.float32) for view in wanted}
+        num_channels = self.volumes[drawn[0].places[0].scan].num_channels
+        out = np.empty((len(drawn), len(drawn[0].places), num_channels, *(self.patch_size,) * 3), np.float32)
+        scans = np.array([[place.scan for place in view.places] for view in drawn])
+        centres = np.array([[place.centre for place in view.places] for view in drawn])
+        parameters = joined_parameters([view.parameters for view in drawn])
         if self.keeps_whole_scans:
-            for view in wanted:
-                self._render_from_whole(drawn[view], out[view])
+            self._render_from_whole(scans.ravel(), centres.reshape(-1, 3), parameters, out.reshape(-1, *out.shape[2:]))
         else:
-            self._render_from_crops(drawn, out)
-        return list(out.values())
+            self._render_from_crops(scans, centres, parameters, out)
+        return list(out)
 
-    def _render_from_whole(self, drawn: DrawnView, out: np.ndarray) -> None:
-        scans = np.array([place.scan for place in drawn.places])
-        centres = np.array([place.centre for place in drawn.places])
+    def _render_from_whole(
+        self, scans: np.ndarray, centres: np.ndarray, parameters: ViewParameters, out: np.ndarray
+    ) -> None:
         for scan in np.unique(scans).tolist():
             if scan not in self._whole:
                 self._whole[scan] = self.volumes[scan].crop((0, 0, 0), self.volumes[scan].shape)
             rows = np.flatnonzero(scans == scan)
-            out[rows] = self._apply(scan, self._whole[scan], centres[rows], drawn.parameters, rows, self.num_threads)
+            out[rows] = self._apply(scan, self._whole[scan], centres[rows], parameters[rows], self.num_threads)
 
-    def _render_from_crops(self, drawn: Sequence[DrawnView], out: dict[int, np.ndarray]) -> None:
-        boxes = [reach(view.matrices, self.patch_size) for view in drawn]
+    def _render_from_crops(
+        self, scans: np.ndarray, centres: np.ndarray, parameters: ViewParameters, out: np.ndarray
+    ) -> None:
+        num_samples = scans.shape[1]
+        low, high = (ends.reshape(centres.shape) + centres for ends in source_box(parameters, self.patch_size))
 
         def render_sample(row: int) -> None:
-            scans = [view.places[row].scan for view in drawn]
-            for views in reads(scans, [(low[row], high[row]) for low, high in boxes]):
-                if out.keys().isdisjoint(views):
-                    continue
-                low = np.min([boxes[view][0][row] for view in views], axis=0)
-                high = np.max([boxes[view][1][row] for view in views], axis=0)
-                source = self.volumes[scans[views[0]]].crop(low.tolist(), (high - low).tolist())
-                for view in out.keys() & views:
-                    centres = (drawn[view].places[row].centre - low)[None]
-                    parameters, rows = drawn[view].parameters, np.array([row])
-                    out[view][row] = self._apply(scans[view], source, centres, parameters, rows, 1)[0]
+            for views in reads(scans[:, row], low[:, row], high[:, row]):
+                start, end = low[views, row].min(axis=0), high[views, row].max(axis=0)
+                scan = int(scans[views[0], row])
+                source = self.volumes[scan].crop(start.tolist(), (end - start).tolist())
+                rows = np.array(views) * num_samples + row
+                out[views, row] = self._apply(scan, source, centres[views, row] - start, parameters[rows], 1)
 
         if self.num_threads == 1:
-            for row in range(len(drawn[0].places)):
+            for row in range(num_samples):
                 render_sample(row)
         else:
             with ThreadPoolExecutor(self.num_threads) as pool:
-                list(pool.map(render_sample, range(len(drawn[0].places))))
+                list(pool.map(render_sample, range(num_samples)))
 
     def _apply(
-        self,
-        scan: int,
-        source: np.ndarray,
-        centres: np.ndarray,
-        parameters: ViewParameters,
-        rows: np.ndarray,
-        num_threads: int,
+        self, scan: int, source: np.ndarray, centres: np.ndarray, parameters: ViewParameters, num_threads: int
     ) -> np.ndarray:
         scaling = {"scale": self.volumes[scan].scale, "offset": self.volumes[scan].offset, "num_threads": num_threads}
-        return apply_parameters(source, centres, joined_parameters([parameters], rows), self.patch_size, **scaling)
+        return apply_parameters(source, centres, parameters, self.patch_size, **scaling)
 
 
-def reach(matrices: np.ndarray, patch_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """First voxel of the scan that each view needs, and the one after the last: (B, 3) int each."""
-    corners = np.array([[*corner, 1] for corner in product((0, patch_size - 1), repeat=3)]).T
-    points = matrices @ corners
-    return np.floor(points.min(axis=2)).astype(int), np.floor(points.max(axis=2)).astype(int) + 2
+def reads(scans: np.ndarray, low: np.ndarray, high: np.ndarray) -> list[list[int]]:
+    """Which views of a sample come from one read: those of one scan whose boxes together hold little else.
 
-
-def reads(scans: Sequence[int], boxes: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[list[int]]:
-    """Which views of a sample come from one read: those of one scan whose boxes together hold little else."""
+    Args:
+        scans: Of each view, (V,).
+        low: First voxel of each view's box, (V, 3).
+        high: The one after the last.
+    """
     groups: list[list[int]] = []
-    for view, (low, high) in enumerate(boxes):
+    sizes = (high - low).prod(axis=1)
+    for view in range(len(scans)):
         for group in groups:
-            if scans[group[0]] != scans[view]:
-                continue
-            lows, highs = zip(*(boxes[member] for member in [*group, view]), strict=True)
-            apart = sum(np.prod(high - low) for low, high in zip(lows, highs, strict=True))
-            if np.prod(np.max(highs, axis=0) - np.min(lows, axis=0)) <= WASTE * apart:
+            both = [*group, view]
+            together = (high[both].max(axis=0) - low[both].min(axis=0)).prod()
+            if scans[group[0]] == scans[view] and together <= WASTE * sizes[both].sum():
                 group.append(view)
                 break
         else:
@@ -157,7 +152,7 @@ def reads(scans: Sequence[int], boxes: Sequence[tuple[np.ndarray, np.ndarray]]) 
     return groups
 
 
-def joined_parameters(parts: Sequence[ViewParameters], order: np.ndarray) -> ViewParameters:
-    """The rows of several draws, one after the other, in another order."""
+def joined_parameters(parts: Sequence[ViewParameters]) -> ViewParameters:
+    """The rows of several draws, one after the other."""
     names = [field.name for field in fields(ViewParameters)]
-    return ViewParameters(**{name: np.concatenate([getattr(part, name) for part in parts])[order] for name in names})
+    return ViewParameters(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
