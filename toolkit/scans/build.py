@@ -205,17 +205,13 @@ def _stored(
         if content_hash(scan_files(path)) != recorded:
             raise DataError("changed since the manifest was written; write it anew with `fewlabel data audit`")
         hashes = recorded, content_hash(scan_files(label_map)) if label_map else ""
-    key, made = key_of(*hashes, spec), {}
+    key = key_of(*hashes, spec)
+    made: dict[str, Any] = {}
 
     def make() -> tuple[Volume, np.ndarray | None]:
-        started = time.perf_counter()
-        volume = _read(path, channels)
-        made["voxels_read"] = volume.array.size
-        scan = preprocess(volume, spec)
-        del volume
-        labels = resampled_label_map(label_map, scan) if label_map else None
-        made["seconds"], made["voxels"] = time.perf_counter() - started, scan.array.size
-        return scan, labels
+        scan = preprocess(_read(path, channels, made), spec)  # which nobody holds besides, so that it is freed midway
+        made["voxels"] = scan.array.size
+        return scan, resampled_label_map(label_map, scan) if label_map else None
 
     started = time.perf_counter()
     stored = store.get_or_make(key, make)
@@ -224,8 +220,9 @@ def _stored(
     return {"key": key, "hashes": hashes, "state": state, "made": made}
 
 
-def _read(path: str, channels: int | None) -> Volume:
+def _read(path: str, channels: int | None, made: dict[str, Any]) -> Volume:
     volume = read_volume(path)
+    made["voxels_read"] = volume.array.size
     if channels is not None and len(volume.array) != channels:
         raise DataError(_wrong_channels(len(volume.array), channels))
     return volume
