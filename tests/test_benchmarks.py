@@ -1,6 +1,7 @@
 """Each benchmark runs to its end with `--quick`, and its last line is the result that DESIGN.md asks for."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +14,9 @@ RATIOS = {
     "loop": {"bare", "checkpoint", "trainer"},
     "gradient_caching": {"memory", "memory_of_plain", "time_of_plain"},
     "gpu": {"bf16_scans", "bf16_text", "caching_time"},
+    "views": {"monai"} | ({"torchio"} if os.environ.get("FEWLABEL_TORCHIO") else set()),
 }
-PROGRAMS = {path.stem for path in (ROOT / "benchmarks").glob("*.py")} - {"__init__", "report", "made_up"}
+PROGRAMS = {path.stem for path in (ROOT / "benchmarks").glob("*.py")} - {"__init__", "report", "made_up", "torchio_peer"}
 
 
 @pytest.mark.slow
