@@ -1,7 +1,6 @@
 """What an audit lists: every scan once, under a pseudonym, with what is known of it, and the right one of several."""
 
 import stat
-import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -13,14 +12,16 @@ import pytest
 from toolkit.cards.pseudonyms import pseudonym, pseudonym_key
 from toolkit.errors import DataError
 from toolkit.scans import Volume, read_volume
-from toolkit.scans.audit import Audit, AuditConfig, audit
+from toolkit.scans.audit import Audit, AuditConfig, audit_folder
+from toolkit.scans.audit import folder as folder_module
+from toolkit.scans.audit.memory import Memory
 from toolkit.scans.manifest import COLUMNS, content_hash, scan_files
 
 
 @pytest.fixture
 def run(tmp_path: Path):
     def once(**config: object) -> Audit:
-        return audit(tmp_path / "in", tmp_path / "private", AuditConfig(**config))
+        return audit_folder(tmp_path / "in", tmp_path / "private", AuditConfig(**config))
 
     return once
 
@@ -62,7 +63,7 @@ def test_everything_is_private_and_pseudonyms_are_of_the_data_root(tmp_path: Pat
         assert stat.S_IMODE((private / name).stat().st_mode) == 0o600, name
     assert (private / ".gitignore").read_text() == "*\n"
     assert found.manifest.subject.tolist() == [pseudonym(pseudonym_key(data_root), "subject", "FAKE-77")]
-    elsewhere = audit(tmp_path / "in", tmp_path / "other").manifest
+    elsewhere = audit_folder(tmp_path / "in", tmp_path / "other").manifest
     assert elsewhere.subject.tolist() == found.manifest.subject.tolist()
 
 
@@ -71,7 +72,7 @@ def test_the_crosswalk_may_not_lie_in_a_run_folder(tmp_path: Path, dicom) -> Non
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "provenance.json").write_text("{}")
     with pytest.raises(DataError, match="folder of a run"):
-        audit(tmp_path / "in", tmp_path / "run" / "private")
+        audit_folder(tmp_path / "in", tmp_path / "run" / "private")
 
 
 UNWANTED = [
@@ -245,14 +246,13 @@ def test_a_second_audit_reads_only_what_changed(run, dicom, nifti, monkeypatch: 
     path = nifti("b.nii")
     first = run()
     asked = []
-    module = sys.modules["toolkit.scans.audit.audit"]
-    original = module.isolated
+    original = folder_module.isolated
 
     def spy(function, tasks, **options):
         asked.extend((function.__name__, len(task[0])) for task in tasks)
         return original(function, tasks, **options)
 
-    monkeypatch.setattr(module, "isolated", spy)
+    monkeypatch.setattr(folder_module, "isolated", spy)
     pd.testing.assert_frame_equal(run().manifest, first.manifest)
     assert asked == []
     path.write_bytes(path.read_bytes()[:-1])
@@ -278,3 +278,17 @@ def test_a_damaged_memory_is_begun_anew(tmp_path: Path, run, nifti) -> None:
     run()
     (tmp_path / "private" / "memory.sqlite").write_bytes(b"no database" * 1000)
     assert len(run().manifest) == 1
+
+
+def test_what_was_found_out_survives_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("toolkit.scans.audit.memory._SAVE_EVERY_S", 0)
+    killed = Memory(tmp_path / "m.sqlite")
+    killed.put("first", {"answer": 1})
+    assert Memory(tmp_path / "m.sqlite").get("first") == {"answer": 1}  # and nobody closed the first
+
+
+def test_a_private_folder_among_the_scans_is_not_looked_into(tmp_path: Path, nifti) -> None:
+    nifti("a.nii")
+    for _ in range(2):
+        found = audit_folder(tmp_path / "in", tmp_path / "in" / "private")
+        assert kept(found) == ["a.nii"] and found.refused.empty

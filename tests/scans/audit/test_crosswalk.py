@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from toolkit.cli import app
 from toolkit.errors import DataError
-from toolkit.scans.audit import audit
+from toolkit.scans.audit import audit_folder
 from toolkit.scans.audit.crosswalk import translate_table
 
 
@@ -17,7 +17,7 @@ from toolkit.scans.audit.crosswalk import translate_table
 def manifest(tmp_path: Path, dicom) -> pd.DataFrame:
     dicom("a", PatientID="FAKE-1", AccessionNumber="ACC1", InstitutionName="North Ward")
     dicom("b", PatientID="FAKE-2", AccessionNumber="ACC2")
-    return audit(tmp_path / "in", tmp_path / "private").manifest
+    return audit_folder(tmp_path / "in", tmp_path / "private").manifest
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])

@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 
 from toolkit.errors import DataError
-from toolkit.scans.audit import Audit, AuditConfig, audit
+from toolkit.scans.audit import Audit, AuditConfig, audit_folder
 
 
 @pytest.fixture
 def run(tmp_path: Path):
     def once(table: str, **config: object) -> Audit:
         (tmp_path / "labels.csv").write_text(table, encoding="utf-8")
-        return audit(tmp_path / "in", tmp_path / "private", AuditConfig(link=tmp_path / "labels.csv", **config))
+        return audit_folder(tmp_path / "in", tmp_path / "private", AuditConfig(link=tmp_path / "labels.csv", **config))
 
     return once
 

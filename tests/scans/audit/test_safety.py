@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from toolkit.cli import app
 from toolkit.scans import Volume
-from toolkit.scans.audit import audit
+from toolkit.scans.audit import audit_folder
 from toolkit.scans.audit.look import has_face
 
 PLANTED = [
@@ -84,7 +84,7 @@ def test_no_planted_name_is_in_anything_but_the_private_tables(
     assert names_in(written["audit.html"]) == []
     assert len(names_in(written["crosswalk.csv"])) >= 4  # the names were there to be found
     # Of the manifest, which holds paths, every other column.
-    manifest = audit(planted, private).manifest
+    manifest = audit_folder(planted, private).manifest
     assert names_in(manifest.drop(columns="path").to_csv().encode()) == []
     assert set(manifest.scanner) == {"SIEMENS Skyra", ""}
     assert set(manifest.sequence) == {"FLAIR", "T1"}
@@ -103,7 +103,7 @@ def test_init_writes_no_name_either(
 
 
 def test_the_page_has_no_path_no_date_and_no_script(tmp_path: Path, planted: Path) -> None:
-    audit(planted, tmp_path / "private")
+    audit_folder(planted, tmp_path / "private")
     page = (tmp_path / "private" / "audit.html").read_text()
     assert str(tmp_path) not in page
     assert "#1.2." not in page and not re.search(r"\b1\.2\.826\.[\d.]{10,}", page)  # UIDs
@@ -113,7 +113,7 @@ def test_the_page_has_no_path_no_date_and_no_script(tmp_path: Path, planted: Pat
 
 def test_pictures_with_writing_burned_in_are_not_shown(tmp_path: Path, dicom) -> None:
     dicom("a", BurnedInAnnotation="YES")
-    audit(tmp_path / "in", tmp_path / "private")
+    audit_folder(tmp_path / "in", tmp_path / "private")
     page = (tmp_path / "private" / "audit.html").read_text()
     assert "Middle slices" not in page and "image/png" not in page
     assert "burned-in annotation" in page

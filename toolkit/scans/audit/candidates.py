@@ -11,7 +11,7 @@ import numpy as np
 
 from toolkit.scans.audit.config import AuditConfig
 from toolkit.scans.audit.sequences import is_localiser, sequence_name
-from toolkit.scans.dicom import ANY_DEPTH, DicomHeader, distinct_files
+from toolkit.scans.dicom import ANY_DEPTH, DicomHeader, distinct_files, uids_in
 from toolkit.scans.reasons import Reason, ScanError
 from toolkit.scans.series import Stack, stack_frames
 
@@ -120,8 +120,8 @@ def series_candidates(
         in_folder[os.path.dirname(header.file)].add(header.series_uid)
     num_lost: dict[str, int] = defaultdict(int)
     for file in damaged:
-        content, around = file.read_bytes(), in_folder[str(file.parent)]
-        named = [uid for uid in by_series if uid.encode() in content]
+        around = in_folder[str(file.parent)]
+        named = uids_in(file) & by_series.keys()
         for uid in named or (around if len(around) == 1 else ()):
             num_lost[uid] += 1
     kept, refused = [], []

@@ -43,7 +43,8 @@ def walk(folder: Path, leave_out: Path) -> Found:
     found = Found()
     for path in _files(folder, folder, leave_out, found.refused):
         name = path.name.lower()
-        if name in _JUNK or name.startswith("._"):
+        is_named_so = name.endswith((*VOLUME_SUFFIXES, *DICOM_SUFFIXES))
+        if name in _JUNK or name.startswith("._") or (name.startswith(".") and not is_named_so):
             continue
         try:
             os.fsencode(path).decode("utf-8")
