@@ -8,6 +8,7 @@ from torch import Tensor
 
 from toolkit.errors import DataError
 from toolkit.scans.crops import Centres, CropConfig
+from toolkit.scans.labels import Points
 from toolkit.scans.pairs import OverlappingCrops, PairConfig, Place, Rows, SameCrop, check_pairs, overlap_shares
 from toolkit.scans.rendering import DrawnView, Renderer, joined_parameters
 from toolkit.scans.sampler import SamplerConfig, SubjectSampler
@@ -32,7 +33,7 @@ class PatchBatches:
         subjects: Whose each scan is; by default each is a subject of its own.
         groups: Site or modality of each scan, for `sampler.balance`.
         sessions: When each scan was taken, "" where unknown.
-        points_mm: World positions (P, 3) of findings in each scan, for `crops.label_share`.
+        points: Labelled places of each scan, for `crops.label_share`.
         sampler: How the places of a batch are shared.
         crops: Where crops are centred.
         pairs: What the second view shows.
@@ -55,7 +56,7 @@ class PatchBatches:
         subjects: Sequence[Hashable] | None = None,
         groups: Sequence[Hashable] | None = None,
         sessions: Sequence[Hashable] | None = None,
-        points_mm: Sequence[np.ndarray] | None = None,
+        points: Sequence[Points] | None = None,
         sampler: SamplerConfig | None = None,
         crops: CropConfig | None = None,
         pairs: PairConfig | None = None,
@@ -69,7 +70,7 @@ class PatchBatches:
         self.pairs: PairConfig = pairs or SameCrop()
         self._crops_per_scan = sampler.crops_per_scan
         self._sampler = SubjectSampler(subjects, groups, batch_size, seed, sampler)
-        self._centres = Centres(volumes, crops or CropConfig(), seed, points_mm)
+        self._centres = Centres(volumes, crops or CropConfig(), seed, points)
         self._rows = Rows(self._centres, subjects, sessions or [""] * len(volumes))
         self._renderer = Renderer(volumes, config.patch_size, num_threads)
         check_pairs(self.pairs, self._rows)

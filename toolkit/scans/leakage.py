@@ -10,7 +10,7 @@ from toolkit.console import log
 from toolkit.errors import DataError
 from toolkit.scans.fingerprints import clusters, near_any
 from toolkit.scans.manifest import read_manifest
-from toolkit.splits import Seen, joined, refuse_overlap, stratified_split
+from toolkit.splits import Seen, joined, refuse_overlap, refuse_seen, stratified_split
 
 
 def manifest_seen(rows: pd.DataFrame) -> Seen:
@@ -18,24 +18,40 @@ def manifest_seen(rows: pd.DataFrame) -> Seen:
     return Seen(rows["subject"].tolist(), rows["content_hash"].tolist(), rows["fingerprint"].tolist())
 
 
-def refuse_held_out(pretraining: Seen, held_out: Sequence[Path], *, allow: bool = False) -> None:
+def refuse_held_out(pretraining: Seen, held_out: Sequence[Path | Seen], *, allow: bool = False) -> None:
     """Stops when pretraining would see a scan that is to be tested on.
 
     Args:
         pretraining: What pretraining will see.
-        held_out: Manifests of scans that will be tested on.
+        held_out: Scans that will be tested on, or manifests that list them.
         allow: Only warn.
 
     Raises:
         DataError: A subject, a file or a near-duplicate of theirs is in the pretraining data, with the list; or a
             manifest cannot be read.
     """
-    for path in held_out:
-        test = manifest_seen(read_manifest(path))
-        try:
+    for test in held_out:
+        if isinstance(test, Seen):
             refuse_overlap(pretraining, test, near=near_any, allow=allow)
+            continue
+        try:
+            refuse_overlap(pretraining, manifest_seen(read_manifest(test)), near=near_any, allow=allow)
         except DataError as error:
-            raise DataError(f"{path}: {error}") from None
+            raise DataError(f"{test}: {error}") from None
+
+
+def refuse_pretrained_on(encoder: Path, test: Seen, *, allow: bool = False) -> None:
+    """Stops when a saved encoder's pretraining saw a scan that is to be tested on; see `splits.refuse_seen`.
+
+    Args:
+        encoder: The saved encoder's folder.
+        test: Scans that will be tested on.
+        allow: Only warn.
+
+    Raises:
+        DataError: Pretraining saw one of their subjects, files or near-duplicates, with the list; or nothing can tell.
+    """
+    refuse_seen(encoder, test, near=near_any, allow=allow)
 
 
 def units_of(rows: pd.DataFrame) -> np.ndarray:
