@@ -63,6 +63,8 @@ class Pretraining(Section):
     preprocessing: Preprocessing = Preprocessing()
     store: Path | None = None
     """Where preprocessed scans are kept, for all runs. Default: `store` beside the manifest or with the cards' data."""
+    label_maps: str = ""
+    """Where the scans of a manifest have label maps, for `crops.label_share`: as `fewlabel data build --label-maps`."""
     sampler: SamplerConfig = SamplerConfig()
     crops: CropConfig = CropConfig()
     pairs: PairConfig = SameCrop()
@@ -114,7 +116,11 @@ def run(config: Config, *, report: object = None) -> Result:
             seen = manifest_seen(rows)
             refuse_held_out(seen, config.held_out, allow=config.allow_held_out)
             volumes, _ = store_manifest(
-                config.manifest, config.preprocessing, store, channels=config.encoder.in_channels
+                config.manifest,
+                config.preprocessing,
+                store,
+                channels=config.encoder.in_channels,
+                label_maps=config.label_maps,
             )
             about = {"sessions": rows["session"].tolist()}
             if config.sampler.balance:

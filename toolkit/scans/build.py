@@ -14,17 +14,15 @@ import pandas as pd
 from toolkit.config import digest
 from toolkit.console import log, track
 from toolkit.errors import DataError
-from toolkit.registry import nearest
 from toolkit.scans.audit.private import write_private
 from toolkit.scans.isolated import Lost, isolated, num_cores
 from toolkit.scans.labels import label_map_paths, resampled_label_map
-from toolkit.scans.manifest import content_hash, scan_files
+from toolkit.scans.manifest import content_hash, read_manifest, scan_files
 from toolkit.scans.preprocessing import Preprocessing, preprocess
 from toolkit.scans.sources import Sources, state_of
 from toolkit.scans.store import StoredVolume, VolumeStore, store_key
 from toolkit.scans.volumes import Volume, is_folder, one_line_errors, quiet_readers, read_volume, split_path
 
-NEEDED_COLUMNS = ("path", "subject", "content_hash")
 REFUSED_FILE = "build_refused.csv"
 SOURCES_FILE = "sources.jsonl"
 FEW = 4
@@ -116,7 +114,7 @@ def build_store(
 
 
 def store_manifest(
-    manifest: Path, spec: Preprocessing, folder: Path, *, channels: int | None = None
+    manifest: Path, spec: Preprocessing, folder: Path, *, channels: int | None = None, label_maps: str = ""
 ) -> tuple[list[StoredVolume], pd.DataFrame]:
     """`build_store` for a run, which must not go on without some of its scans.
 
@@ -125,6 +123,7 @@ def store_manifest(
         spec: See there.
         folder: See there.
         channels: How many the encoder takes.
+        label_maps: See `build_store`.
 
     Returns:
         The stored scans in the manifest's order, and the manifest's rows.
@@ -132,7 +131,7 @@ def store_manifest(
     Raises:
         DataError: A row cannot be used; all such rows are named.
     """
-    built = build_store(manifest, spec, folder, channels=channels)
+    built = build_store(manifest, spec, folder, channels=channels, label_maps=label_maps)
     if not built.refused.empty:
         lines = [
             f"{manifest}: row {row.row}: {row.path}: {row.reason}; mend it or take the row out"
@@ -142,24 +141,6 @@ def store_manifest(
     log.info("%d scans of %d subjects in %s", len(built.rows), built.rows["subject"].nunique(), folder)
     store = VolumeStore(folder)
     return [store.get(key) for key in built.rows["key"]], built.rows
-
-
-def read_manifest(manifest: Path) -> pd.DataFrame:
-    """The manifest's rows, all text.
-
-    Raises:
-        DataError: It cannot be read, a column is missing, or it is empty.
-    """
-    try:
-        rows = pd.read_csv(manifest, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{manifest}: cannot be read ({error}); `fewlabel data audit` writes one") from None
-    for column in NEEDED_COLUMNS:
-        if column not in rows:
-            raise DataError(f"{manifest}: no column {column!r}; {nearest(column, list(rows))}")
-    if rows.empty:
-        raise DataError(f"{manifest}: lists no scan")
-    return rows
 
 
 def write_refused(manifest: Path, built: Build) -> Path:

@@ -118,11 +118,6 @@ class StoredVolume:
         assert self._labels is not None, "this scan has no label map"
         return _boxed(self._labels, start, size, 0)[0]
 
-    @property
-    def values(self) -> np.ndarray:
-        """All raw values, (C, I, J, K) int16."""
-        return self._all_values
-
     def load(self) -> Volume:
         """The whole scan as float32."""
         raw = self.crop((0, 0, 0), self.shape)
@@ -131,10 +126,6 @@ class StoredVolume:
     def foreground(self) -> np.ndarray:
         """Voxels above 0 in any channel, (I, J, K) bool."""
         return (self.crop((0, 0, 0), self.shape) > self.zero).any(axis=0)
-
-    @cached_property
-    def _all_values(self) -> np.ndarray:
-        return self.crop((0, 0, 0), self.shape)
 
     @cached_property
     def _header(self) -> StoreHeader:
