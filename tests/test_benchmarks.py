@@ -14,6 +14,7 @@ RATIOS = {
     "loop": {"bare", "checkpoint", "trainer"},
     "gradient_caching": {"memory", "memory_of_plain", "time_of_plain"},
     "gpu": {"bf16_scans", "bf16_text", "caching_time"},
+    "store": {"persistent", "memmap", "limit", "bytes", "memory"},
     "views": {"monai"} | ({"torchio"} if os.environ.get("FEWLABEL_TORCHIO") else set()),
 }
 PROGRAMS = {path.stem for path in (ROOT / "benchmarks").glob("*.py")} - {"__init__", "report", "made_up", "torchio_peer"}
