@@ -36,10 +36,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which all commands have run; `said` has what they printed."""
     here = tmp_path_factory.mktemp("hospital")
 
-    def fewlabel(*arguments: str) -> None:
-        code = "from toolkit.cli import main; main()"
+    def fewlabel(*arguments: str, code: int = 0) -> None:
         outcome = subprocess.run(
-            [sys.executable, "-c", code, *arguments],
+            [sys.executable, "-c", "from toolkit.cli import main; main()", *arguments],
             cwd=here,
             env=os.environ | {"PYTHONPATH": str(ROOT), "FEWLABEL_DATA": str(here / "data"), "OMP_NUM_THREADS": "1"},
             capture_output=True,
@@ -47,7 +46,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         with (here / "said").open("a") as file:
             file.write(f"\n$ {' '.join(arguments[:2])}\n{outcome.stdout}{outcome.stderr}")
-        assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+        assert outcome.returncode == code, outcome.stdout + outcome.stderr
 
     fewlabel(
         "data", "synthesize", "--subjects", "6", "--sites", "2", "--brain", "parametric", "--spacing", "4",
@@ -61,10 +60,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
             *SPEC,
         )  # fmt: skip
     (here / "pretrain.yaml").write_text(
-        "output: run\nmanifest: private/split/train.csv\nstore: store\nviews: {patch_size: 16}\n"
-        "encoder: {width: 4}\ntraining: {num_steps: 3, batch_size: 4, num_workers: 0}\n"
+        "output: run\nmanifest: private/split/train.csv\nheld_out: [private/split/test.csv]\nstore: store\n"
+        "views: {patch_size: 16}\nencoder: {width: 4}\n"
+        "training: {num_steps: 3, batch_size: 4, num_workers: 0}\n"
     )
-    fewlabel("run", "scan_pretrain", "--config", "pretrain.yaml", *(f"preprocessing.{key}" for key in SPEC))
+    pretrain = ["run", "scan_pretrain", "--config", "pretrain.yaml", *(f"preprocessing.{key}" for key in SPEC)]
+    fewlabel(*pretrain)
+    fewlabel(*pretrain, "manifest=private/manifest.csv", "output=leak", code=1)
     return here
 
 
@@ -100,10 +102,14 @@ def test_every_scan_arrives_with_its_label(sides: dict[str, pd.DataFrame], truth
         assert len(pairs) == rows[ours].nunique() == true[known].nunique()
 
 
-def test_no_subject_is_on_both_sides(sides: dict[str, pd.DataFrame]) -> None:
+def test_no_subject_is_on_both_sides_nor_can_be_pretrained_on(place: Path, sides: dict[str, pd.DataFrame]) -> None:
     train, test = (set(sides[side]["subject"]) for side in ("train", "test"))
     assert len(train) == 4 and len(test) == 2
     assert not train & test
+    refusal = (place / "said").read_text().split("$ run scan_pretrain")[-1]
+    assert "error:" in refusal and "Traceback" not in refusal
+    assert any(subject in refusal for subject in test)
+    assert not (place / "leak/encoder").exists()
 
 
 def test_a_lesion_is_where_it_was_planted(place: Path, sides: dict[str, pd.DataFrame], truth: pd.DataFrame) -> None:
