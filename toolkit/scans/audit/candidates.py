@@ -18,12 +18,7 @@ from toolkit.scans.series import Stack, stack_frames
 _BIDS = re.compile(r"(?:^|[_/])(sub|ses)-([A-Za-z0-9]+)")
 _SUFFIX = re.compile(r"\.(nii|nrrd|nhdr|mha|mhd)(\.gz)?$", re.IGNORECASE)
 _SCREEN = "1.2.840.10008.5.1.4.1.1.7"  # Secondary Capture, and with more digits its multi-frame kinds
-_OTHER_FILES = (
-    ".txt", ".csv", ".tsv", ".json", ".xml", ".html", ".htm", ".pdf", ".md", ".log", ".ini", ".inf", ".exe", ".dll",
-    ".jar", ".py", ".sh", ".bat", ".png", ".jpg", ".jpeg", ".gif", ".bval", ".bvec", ".raw", ".zraw", ".gz", ".yaml",
-    ".yml", ".xlsx", ".docx", ".db", ".css", ".js", ".ico",
-)  # fmt: skip
-_NO_SUFFIX_NEEDED = ("readme", "license", "lockfile", "version", "autorun")
+_NOT_IMAGES = ("readme", "license", "lockfile", "version", "autorun", "makefile")
 _SHARP_KERNEL = re.compile(  # Siemens from 50 on, GE and Canon by name, Philips by letter
     r"^(?:[BIDTHQ][a-z]?[5-9]\d|LUNG|BONE|EDGE|DETAIL|FC[358]\d|Y?[CDE](?:$| ))", re.IGNORECASE
 )
@@ -136,13 +131,13 @@ def series_candidates(
 
 
 def strangers(others: list[Path], dicom_folders: set[str]) -> list[ScanError]:
-    """Files of no known kind that lie among DICOM images and are not called like anything else: damaged images?"""
+    """Files that are no DICOM, lie among DICOM images, and are named like them: no suffix, or a number for one."""
     return [
         ScanError(Reason.UNREADABLE, path, "lies among DICOM images and is none; copy it again, or take it out")
         for path in others
         if str(path.parent) in dicom_folders
-        and path.suffix.lower() not in _OTHER_FILES
-        and not path.name.lower().startswith(_NO_SUFFIX_NEEDED)
+        and (not path.suffix or path.suffix[1:].isdigit())
+        and not path.name.lower().startswith(_NOT_IMAGES)
     ]
 
 

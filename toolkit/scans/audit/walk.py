@@ -13,7 +13,7 @@ DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".7z", ".rar", ".iso")
 _UNREAD = (
     ".nii.bz2", ".nii.xz", ".nii.zst", ".mgz", ".mgh", ".mnc", ".par", ".rec", ".img", ".hdr", ".ecat", ".gipl",
-    ".gipl.gz", ".vtk", ".vti", ".img.gz",
+    ".gipl.gz", ".brik", ".brik.gz", ".head", ".vtk", ".vti", ".img.gz",
 )  # fmt: skip
 _JUNK = (".ds_store", "thumbs.db", "desktop.ini", "dicomdir")
 
