@@ -9,11 +9,13 @@ from toolkit.scans.views.boxes import source_box
 from toolkit.scans.views.config import ViewConfig
 from toolkit.scans.views.parameters import ViewParameters, identity_parameters
 from toolkit.scans.views.sampling import sample_parameters
+from toolkit.scans.views.words import describe
 
 __all__ = [
     "ViewConfig",
     "ViewParameters",
     "apply_parameters",
+    "describe",
     "identity_parameters",
     "render_batch",
     "sample_parameters",
