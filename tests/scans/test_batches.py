@@ -9,16 +9,23 @@ import torch
 from torch.utils.data import DataLoader
 
 from toolkit.errors import ConfigError, DataError
-from toolkit.scans import PatchBatches, StoredVolume, ViewConfig, Volume, VolumeStore
+from toolkit.scans import PatchBatches, StoredVolume, ViewConfig, Volume, VolumeStore, rendering
 from toolkit.scans.crops import CropConfig
 from toolkit.scans.pairs import OverlappingCrops
-from toolkit.scans.rendering import joined_parameters, render
+from toolkit.scans.rendering import Renderer
 from toolkit.scans.sampler import SamplerConfig
 from toolkit.scans.views import apply_parameters
 from toolkit.training.step import ShardDataset, Shards
 
 CONFIG = ViewConfig(patch_size=8)
 TEN = SamplerConfig(crops_per_scan=10)
+
+
+@pytest.fixture(params=["kept whole", "read in crops"])
+def memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small scans are kept, large ones are not: as if these were large."""
+    if request.param == "read in crops":
+        monkeypatch.setattr(rendering, "MAX_KEPT_BYTES", 0)
 
 
 @pytest.fixture
@@ -28,6 +35,7 @@ def stored(tmp_path: Path, textured: np.ndarray) -> list[StoredVolume]:
     return [VolumeStore(tmp_path).put(f"v{n}", Volume(array, np.eye(4))) for n, array in enumerate(masked)]
 
 
+@pytest.mark.usefixtures("memory")
 def test_any_step_can_be_asked_for_in_any_order(stored: list[StoredVolume]) -> None:
     one = PatchBatches(stored, CONFIG, 6, seed=3, sampler=TEN)
     steps = {step: one.batch(step) for step in (5, 0, 3)}
@@ -42,6 +50,7 @@ def test_any_step_can_be_asked_for_in_any_order(stored: list[StoredVolume]) -> N
     assert not torch.equal(steps[0]["view0"], PatchBatches(stored, CONFIG, 6, seed=4, sampler=TEN).batch(0)["view0"])
 
 
+@pytest.mark.usefixtures("memory")
 @pytest.mark.parametrize("num_shards", [1, 2, 3, 6])
 def test_parts_of_a_batch_are_the_batch_bit_for_bit(stored: list[StoredVolume], num_shards: int) -> None:
     batches = PatchBatches(stored, CONFIG, 6, seed=3, sampler=TEN)
@@ -58,6 +67,7 @@ def test_parts_of_a_batch_are_the_batch_bit_for_bit(stored: list[StoredVolume], 
 def test_a_part_reads_and_renders_its_own_rows_only(
     stored: list[StoredVolume], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(rendering, "MAX_KEPT_BYTES", 0)
     batches = PatchBatches(stored, CONFIG, 6, seed=3, sampler=TEN)
     batches.batch(0)
     reads: list[object] = []
@@ -87,6 +97,7 @@ def test_a_sample_of_the_next_epoch_has_other_views(stored: list[StoredVolume]) 
     assert np.abs(first - second).max() > 0.01
 
 
+@pytest.mark.usefixtures("memory")
 def test_a_view_of_a_step_replays(stored: list[StoredVolume]) -> None:
     batches = PatchBatches(stored, CONFIG, 6, seed=0, sampler=TEN)
     epochs, samples = batches.samples(3)
@@ -126,21 +137,27 @@ def test_the_two_heads_of_the_demo_share_a_batch_evenly(stored: list[StoredVolum
     assert (middles > 0.4).all()
 
 
-def test_views_of_a_crop_are_those_of_the_whole_scan(stored: list[StoredVolume]) -> None:
+def test_views_of_a_crop_are_those_of_the_whole_scan(
+    stored: list[StoredVolume], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What lies between the crop that is read and the scan changes nothing, at the scan's edge neither."""
     batches = PatchBatches(stored, CONFIG, 16, seed=1, sampler=TEN)
-    drawn = batches._draw(*batches.samples(2))
-    views = render(stored, drawn, 8)
+    drawn = batches._draw(*batches.samples(2), [0, 1])
+    assert Renderer(stored, 8).keeps_whole_scans
+    whole = Renderer(stored, 8).render(drawn)
+    monkeypatch.setattr(rendering, "MAX_KEPT_BYTES", 0)
+    assert not Renderer(stored, 8).keeps_whole_scans
+    np.testing.assert_array_equal(Renderer(stored, 8, num_threads=2).render(drawn), whole)
     for number, view in enumerate(drawn):
         for row, place in enumerate(view.places):
-            volume, one = stored[place.scan], [row]
-            parameters = joined_parameters([view.parameters], np.array(one))
+            volume = stored[place.scan]
             scaling = {"scale": volume.scale, "offset": volume.offset}
-            whole = volume.crop((0, 0, 0), volume.shape)
-            expected = apply_parameters(whole, place.centre[None].astype(np.float32), parameters, 8, **scaling)
-            np.testing.assert_allclose(views[number, row], expected[0], atol=2e-5)
+            raw = volume.crop((0, 0, 0), volume.shape)
+            expected = apply_parameters(raw, place.centre[None], view.parameters[row : row + 1], 8, **scaling)
+            np.testing.assert_array_equal(whole[number][row], expected[0])
 
 
+@pytest.mark.usefixtures("memory")
 @pytest.mark.parametrize("num_workers", [1, 2])
 @pytest.mark.parametrize("num_shards", [1, 2, 4])
 def test_workers_and_shards_change_nothing(stored: list[StoredVolume], num_workers: int, num_shards: int) -> None:
@@ -163,6 +180,7 @@ def test_workers_and_shards_change_nothing(stored: list[StoredVolume], num_worke
             assert torch.equal(torch.cat([part[name] for part in own]), value)
 
 
+@pytest.mark.usefixtures("memory")
 def test_batches_go_to_processes_that_do_not_fork(stored: list[StoredVolume]) -> None:
     batches = PatchBatches(stored, CONFIG, 6, seed=3, sampler=TEN)
     before = batches.batch(0)["view0"]

@@ -10,6 +10,7 @@ from toolkit.errors import ConfigError
 from toolkit.scans import PatchBatches, StoredVolume, ViewConfig, Volume, VolumeStore
 from toolkit.scans import crops as module
 from toolkit.scans.crops import Centres, CropConfig
+from toolkit.scans.labels import Points
 
 NUM_CROPS = 3000
 
@@ -65,10 +66,12 @@ def test_a_scan_without_labels_gives_foreground(
         Centres([plain], CropConfig(label_share=0.1), 0)
 
 
-def test_points_are_a_class_in_world_positions(plain: StoredVolume) -> None:
-    points_mm = np.array([[60.0, 10.0, 21.0], [12.0, 61.0, 4.0], [900.0, 0.0, 0.0]])
-    found = drawn(Centres([plain], CropConfig(label_share=1.0), 0, [points_mm]))
-    assert {tuple(centre) for centre in found} == {(30, 5, 10), (6, 30, 2)}
+def test_points_are_classes_in_world_positions(plain: StoredVolume) -> None:
+    positions_mm = np.array([[60.0, 10.0, 21.0], [12.0, 61.0, 4.0], [12.0, 70.0, 4.0], [900.0, 0.0, 0.0]])
+    points = Points(positions_mm, np.array(["nodule", "cyst", "cyst", "cyst"]))
+    found = drawn(Centres([plain], CropConfig(label_share=1.0), 0, [points]))
+    assert {tuple(centre) for centre in found} == {(30, 5, 10), (6, 30, 2), (6, 35, 2)}
+    assert (found[:, 0] == 30).mean() == pytest.approx(0.5, abs=0.05)  # each label alike
 
 
 def test_shares_above_one_are_refused() -> None:

@@ -61,6 +61,14 @@ def test_a_limit_is_kept_to_or_refused() -> None:
     assert all(max(Counter(drawn.rows(step)[0].tolist()).values()) <= 2 for step in range(20))
 
 
+def test_without_sites_there_is_nothing_to_balance() -> None:
+    for sites in (None, ["", "", ""]):
+        with pytest.raises(ConfigError, match=r"sampler\.balance: nothing says the site"):
+            sampler(["a", "b", "c"], 2, sites, balance="site")
+    drawn = sampler(["a", "b", "c"], 2, ["north", "", ""], balance="site")  # unknown is a site too
+    assert {scan for step in range(4) for scan in drawn.rows(step)[0]} == {0, 1, 2}
+
+
 def test_without_a_limit_subjects_still_count_the_same() -> None:
     drawn = sampler([f"s{number}" for number in range(40)], 16, max_per_subject="unlimited")
     batches = [drawn.rows(step)[0].tolist() for step in range(30 * drawn.batches_a_round)]

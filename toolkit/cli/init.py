@@ -112,12 +112,12 @@ def _texts(source: Path, name: str, text: str | None, label: str | None, languag
 
 
 def _scans(source: Path, to: Path, name: str) -> Draft:
-    from toolkit.scans.audit import audit
+    from toolkit.scans.audit import audit_folder
     from toolkit.scans.audit.look import NOT_IN_MR
     from toolkit.scans.volumes import split_path
 
     private = to / "private" / name
-    found = audit(source, private)
+    found = audit_folder(source, private)
     manifest, refused = found.manifest, len(found.refused)
     kinds = manifest["modality"].replace("", "of unknown modality").value_counts()
     people = manifest["subject"].nunique()

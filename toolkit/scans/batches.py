@@ -8,8 +8,9 @@ from torch import Tensor
 
 from toolkit.errors import DataError
 from toolkit.scans.crops import Centres, CropConfig
+from toolkit.scans.labels import Points
 from toolkit.scans.pairs import OverlappingCrops, PairConfig, Place, Rows, SameCrop, check_pairs, overlap_shares
-from toolkit.scans.rendering import DrawnView, joined_parameters, reach, render
+from toolkit.scans.rendering import DrawnView, Renderer, joined_parameters
 from toolkit.scans.sampler import SamplerConfig, SubjectSampler
 from toolkit.scans.store import StoredVolume
 from toolkit.scans.views import ViewConfig, sample_parameters
@@ -32,7 +33,7 @@ class PatchBatches:
         subjects: Whose each scan is; by default each is a subject of its own.
         groups: Site or modality of each scan, for `sampler.balance`.
         sessions: When each scan was taken, "" where unknown.
-        points_mm: World positions (P, 3) of findings in each scan, for `crops.label_share`.
+        points: Labelled places of each scan, for `crops.label_share`.
         sampler: How the places of a batch are shared.
         crops: Where crops are centred.
         pairs: What the second view shows.
@@ -55,7 +56,7 @@ class PatchBatches:
         subjects: Sequence[Hashable] | None = None,
         groups: Sequence[Hashable] | None = None,
         sessions: Sequence[Hashable] | None = None,
-        points_mm: Sequence[np.ndarray] | None = None,
+        points: Sequence[Points] | None = None,
         sampler: SamplerConfig | None = None,
         crops: CropConfig | None = None,
         pairs: PairConfig | None = None,
@@ -63,14 +64,15 @@ class PatchBatches:
         if not volumes:
             raise DataError("no scans to train on; check the manifest")
         self.volumes, self.config = volumes, config
-        self.batch_size, self.seed, self.num_threads = batch_size, seed, num_threads
+        self.batch_size, self.seed = batch_size, seed
         subjects = subjects or range(len(volumes))
         sampler = sampler or SamplerConfig()
         self.pairs: PairConfig = pairs or SameCrop()
         self._crops_per_scan = sampler.crops_per_scan
         self._sampler = SubjectSampler(subjects, groups, batch_size, seed, sampler)
-        self._centres = Centres(volumes, crops or CropConfig(), seed, points_mm)
+        self._centres = Centres(volumes, crops or CropConfig(), seed, points)
         self._rows = Rows(self._centres, subjects, sessions or [""] * len(volumes))
+        self._renderer = Renderer(volumes, config.patch_size, num_threads)
         check_pairs(self.pairs, self._rows)
         self.num_samples = len(volumes) * self._crops_per_scan
 
@@ -90,21 +92,19 @@ class PatchBatches:
         Returns:
             `view0` and `view1`, each (B, C, patch, patch, patch) float32. With overlapping pairs also `overlap`, the
             share of view 0's voxels that view 1 shows too, (B,) float32; and `boxes` (B, views, 2, 3) int64, the first
-            voxel of the scan that each view reaches to and the one after the last.
+            voxel of the scan that each view shows and the one after the last.
 
         Raises:
             ConfigError: The parts would not be equal.
             DataError: A scan has no foreground, or its part of the store is missing or damaged.
         """
         rows = shard_rows(self.batch_size, shard, num_shards)
-        drawn = self._draw(*(numbers[rows] for numbers in self.samples(step)))
-        views = render(self.volumes, drawn, self.config.patch_size, num_threads=self.num_threads)
-        out = {f"view{number}": torch.from_numpy(view) for number, view in enumerate(views)}
+        drawn = self._draw(*(numbers[rows] for numbers in self.samples(step)), range(self.num_views))
+        out = {f"view{view}": torch.from_numpy(array) for view, array in enumerate(self._renderer.render(drawn))}
         if isinstance(self.pairs, OverlappingCrops):
-            matrices = [view.matrices for view in drawn]
-            out["overlap"] = torch.from_numpy(overlap_shares(*matrices, self.config.patch_size))
-            boxes = np.stack([np.stack(reach(matrix, self.config.patch_size), 1) for matrix in matrices], 1)
-            out["boxes"] = torch.from_numpy(boxes)
+            size, (first, second) = self.config.patch_size, drawn
+            out["overlap"] = torch.from_numpy(overlap_shares(first.matrices, second.matrices, size))
+            out["boxes"] = torch.from_numpy(np.stack([view.boxes(size) for view in drawn], axis=1))
         return out
 
     def sample_ids(self, step: int, shard: int = 0, num_shards: int = 1) -> list[int]:
@@ -119,8 +119,7 @@ class PatchBatches:
 
     def views(self, epochs: np.ndarray, samples: np.ndarray, view: int) -> np.ndarray:
         """View number `view` of samples in epochs, (B, C, patch, patch, patch), as it was trained on."""
-        drawn = self._draw(epochs, samples)
-        return render(self.volumes, drawn, self.config.patch_size, only=[view], num_threads=self.num_threads)[0]
+        return self._renderer.render(self._draw(epochs, samples, [view]))[0]
 
     def originals(self, samples: np.ndarray) -> np.ndarray:
         """Crops as they lie in the scan, without any change: (B, C, patch, patch, patch)."""
@@ -135,16 +134,16 @@ class PatchBatches:
         scan, crop = divmod(sample, self._crops_per_scan)
         return Place(scan, self._centres.centre(scan, crop))
 
-    def _draw(self, epochs: np.ndarray, samples: np.ndarray) -> list[DrawnView]:
+    def _draw(self, epochs: np.ndarray, samples: np.ndarray, views: Sequence[int]) -> list[DrawnView]:
         """What each view of each sample shows, and its parameters."""
         anchors = [self._place(sample) for sample in samples.tolist()]
         by_epoch = {int(epoch): np.flatnonzero(epochs == epoch) for epoch in np.unique(epochs)}
         order = np.argsort(np.concatenate(list(by_epoch.values())))
         drawn = []
-        for view in range(self.num_views):
+        for view in views:
             places = anchors if view == 0 else self._partners(anchors, epochs, samples, view)
             parts = [sample_parameters(self.config, self.seed, e, samples[rows], view) for e, rows in by_epoch.items()]
-            drawn.append(DrawnView(places, joined_parameters(parts, order)))
+            drawn.append(DrawnView(places, joined_parameters(parts)[order]))
         return drawn
 
     def _partners(self, anchors: list[Place], epochs: np.ndarray, samples: np.ndarray, view: int) -> list[Place]:

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from toolkit.config import Section
 from toolkit.errors import ConfigError, DataError
+from toolkit.scans.labels import Points
 from toolkit.scans.store import StoredVolume
 from toolkit.training.run_folder import write_atomically
 
@@ -31,6 +32,8 @@ class CropConfig(Section):
     """On labelled voxels or points, each class alike. A scan without any gives foreground."""
     random_share: Share = 0.0
     """Anywhere in the scan, air included."""
+    points: Path | None = None
+    """A table of labelled points in the scans of a manifest, see `read_points`: `subject`, `x_mm` ..., `label`."""
 
     @model_validator(mode="after")
     def _no_more_than_all(self) -> Self:
@@ -64,7 +67,7 @@ class Centres:
         volumes: The scans.
         config: Shares.
         seed: Everything random follows from it.
-        points_mm: World positions (P, 3) of findings in each scan, where they are known; a class of their own.
+        points: Labelled places of each scan, where they are known; each label is a class.
 
     Raises:
         ConfigError: Crops on labels are asked for, and no scan has any.
@@ -75,11 +78,11 @@ class Centres:
         volumes: Sequence[StoredVolume],
         config: CropConfig,
         seed: int,
-        points_mm: Sequence[np.ndarray] | None = None,
+        points: Sequence[Points] | None = None,
     ) -> None:
-        self.volumes, self.config, self.seed, self.points_mm = volumes, config, seed, points_mm
+        self.volumes, self.config, self.seed, self.points = volumes, config, seed, points
         labelled = any(volume.has_labels for volume in volumes) if config.label_share else False
-        if config.label_share and not labelled and not any(map(len, points_mm or ())):
+        if config.label_share and not labelled and not any(len(found.labels) for found in points or ()):
             raise ConfigError(
                 "crops.label_share: no scan has a label map or points; build the store with them, or leave it at 0"
             )
@@ -116,16 +119,17 @@ class Centres:
         return self._cached[scan]
 
     def _with_points(self, scan: int, found: Candidates) -> Candidates:
-        if not self.points_mm or not len(self.points_mm[scan]):
+        points = self.points[scan] if self.points else None
+        if points is None or not len(points.labels):
             return found
         volume = self.volumes[scan]
-        voxels = to_voxels(volume.affine, self.points_mm[scan])
+        voxels = np.rint(points.voxels(volume.affine)).astype(int)
         inside = ((voxels >= 0) & (voxels < volume.shape)).all(axis=1)
-        new_class = found.classes.max(initial=0) + 1
+        classes = found.classes.max(initial=0) + 1 + np.unique(points.labels, return_inverse=True)[1]
         return Candidates(
             found.foreground,
             np.concatenate([found.labelled, voxels[inside].astype(np.int16)]),
-            np.append(found.classes, np.full(inside.sum(), new_class, np.int16)),
+            np.append(found.classes, classes[inside].astype(np.int16)),
         )
 
 

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -111,7 +112,7 @@ def find_series(folder: Path, series_uid: str = "") -> dict[str, list[Path]]:
     for here in _folders_below(folder.parent) if folder.name == ANY_DEPTH else [folder]:
         series, damaged = _index(here, os.stat(here).st_mtime_ns)
         for error in damaged:
-            if not series_uid or file_holds(Path(error.path), series_uid):
+            if not series_uid or series_uid in uids_in(Path(error.path)):
                 raise error
         for uid, files in series.items():
             if uid == series_uid or not series_uid:
@@ -125,9 +126,10 @@ def _folders_below(folder: Path) -> Iterator[Path]:
         yield Path(here)
 
 
-def file_holds(path: Path, series_uid: str) -> bool:
-    """Whether the UID stands somewhere in a file that cannot be read."""
-    return series_uid.encode() in path.read_bytes()
+def uids_in(path: Path) -> set[str]:
+    """What looks like a UID in the first megabyte of a file that cannot be read; headers are no longer."""
+    with path.open("rb") as file:
+        return {uid.decode("ascii") for uid in re.findall(rb"\d[\d.]{3,62}\d", file.read(1 << 20))}
 
 
 def distinct_files(files: list[Path]) -> list[Path]:

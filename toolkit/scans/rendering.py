@@ -1,18 +1,22 @@
-"""From places and parameters to views: one read of the store for all views of a sample that lie close together."""
+"""From places and parameters to views: one read of the store for the views of a sample that lie close together."""
 
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
+from functools import cached_property
 from itertools import product
 
 import numpy as np
 
 from toolkit.scans.pairs import Place
 from toolkit.scans.store import StoredVolume
-from toolkit.scans.views import ViewParameters, apply_parameters
+from toolkit.scans.views import ViewParameters, apply_parameters, source_box
 
 WASTE = 1.25
-"""Two boxes are read as one if it holds no more than so many times the voxels of both."""
+"""Boxes are read as one if it holds no more than so many times the voxels of all."""
+MAX_KEPT_BYTES = 64 * 2**20
+"""Scans that take less memory all together are kept decompressed by each process that renders."""
 
 
 @dataclass(frozen=True)
@@ -29,86 +33,118 @@ class DrawnView:
 
     @property
     def matrices(self) -> np.ndarray:
-        """(B, 3, 4), voxel of the view to voxel of the scan."""
+        """(B, 3, 4), voxel of the view to voxel of the scan; without elastic displacements."""
         matrices = self.parameters.matrices.astype(np.float64)
         matrices[:, :, 3] += [place.centre for place in self.places]
         return matrices
 
+    def boxes(self, patch_size: int) -> np.ndarray:
+        """(B, 2, 3) int64, the first voxel of the scan that each view shows and the one after the last."""
+        corners = np.array([[*corner, 1] for corner in product((0, patch_size - 1), repeat=3)]).T
+        points = self.matrices @ corners
+        return np.stack([np.floor(points.min(axis=2)), np.ceil(points.max(axis=2)) + 1], axis=1).astype(np.int64)
 
-def render(
-    volumes: Sequence[StoredVolume],
-    drawn: Sequence[DrawnView],
-    patch_size: int,
-    *,
-    only: Sequence[int] | None = None,
-    num_threads: int = 1,
-) -> np.ndarray:
-    """Cuts out and transforms the views of B samples.
 
-    A view has the same bits whatever is rendered beside it: what is read for a sample depends on all its views, also
-    on those that are not wanted.
+class Renderer:
+    """Cuts out and transforms views. A view has the same bits however it is read and whatever is rendered beside it.
+
+    Scans that are small together, as the demo's, are kept decompressed; of others each sample's part is read.
 
     Args:
         volumes: The scans.
-        drawn: All views.
         patch_size: Voxels along each side.
-        only: Numbers of the views that are wanted; by default all.
         num_threads: Threads that share the samples.
-
-    Returns:
-        (views, B, C, patch_size, patch_size, patch_size) float32.
     """
-    wanted = list(range(len(drawn))) if only is None else list(only)
-    num_samples = len(drawn[0].places)
-    sides = (patch_size,) * 3
-    out = np.empty((len(wanted), num_samples, volumes[drawn[0].places[0].scan].num_channels, *sides), np.float32)
-    boxes = [reach(view.matrices, patch_size) for view in drawn]
 
-    def render_sample(row: int) -> None:
-        scans = [view.places[row].scan for view in drawn]
-        for views in reads(scans, [(low[row], high[row]) for low, high in boxes]):
-            if not set(views) & set(wanted):
-                continue
-            volume = volumes[scans[views[0]]]
-            low = np.min([boxes[view][0][row] for view in views], axis=0)
-            high = np.max([boxes[view][1][row] for view in views], axis=0)
-            source = volume.crop(low.tolist(), (high - low).tolist())
-            for view in set(views) & set(wanted):
-                out[wanted.index(view), row] = apply_parameters(
-                    source,
-                    (drawn[view].places[row].centre - low)[None],
-                    _row(drawn[view].parameters, row),
-                    patch_size,
-                    scale=volume.scale,
-                    offset=volume.offset,
-                )[0]
+    def __init__(self, volumes: Sequence[StoredVolume], patch_size: int, num_threads: int = 1) -> None:
+        self.volumes, self.patch_size, self.num_threads = volumes, patch_size, num_threads
+        self._whole: dict[int, np.ndarray] = {}
 
-    if num_threads == 1:
-        for row in range(num_samples):
-            render_sample(row)
-    else:
-        with ThreadPoolExecutor(num_threads) as pool:
-            list(pool.map(render_sample, range(num_samples)))
-    return out
+    def __getstate__(self) -> dict[str, object]:
+        return self.__dict__ | {"_whole": {}}  # another process reads them itself
+
+    @cached_property
+    def keeps_whole_scans(self) -> bool:
+        """Whether all scans together are small enough to be kept."""
+        num_bytes = 0
+        for volume in self.volumes:
+            num_bytes += 2 * volume.num_channels * math.prod(volume.shape)
+            if num_bytes > MAX_KEPT_BYTES:
+                return False
+        return True
+
+    def render(self, drawn: Sequence[DrawnView]) -> list[np.ndarray]:
+        """Renders views of B samples.
+
+        Args:
+            drawn: The views.
+
+        Returns:
+            For each view (B, C, patch_size, patch_size, patch_size) float32.
+        """
+        num_channels = self.volumes[drawn[0].places[0].scan].num_channels
+        out = np.empty((len(drawn), len(drawn[0].places), num_channels, *(self.patch_size,) * 3), np.float32)
+        scans = np.array([[place.scan for place in view.places] for view in drawn])
+        centres = np.array([[place.centre for place in view.places] for view in drawn])
+        parameters = joined_parameters([view.parameters for view in drawn])
+        if self.keeps_whole_scans:
+            self._render_from_whole(scans.ravel(), centres.reshape(-1, 3), parameters, out.reshape(-1, *out.shape[2:]))
+        else:
+            self._render_from_crops(scans, centres, parameters, out)
+        return list(out)
+
+    def _render_from_whole(
+        self, scans: np.ndarray, centres: np.ndarray, parameters: ViewParameters, out: np.ndarray
+    ) -> None:
+        for scan in np.unique(scans).tolist():
+            if scan not in self._whole:
+                self._whole[scan] = self.volumes[scan].crop((0, 0, 0), self.volumes[scan].shape)
+            rows = np.flatnonzero(scans == scan)
+            out[rows] = self._apply(scan, self._whole[scan], centres[rows], parameters[rows], self.num_threads)
+
+    def _render_from_crops(
+        self, scans: np.ndarray, centres: np.ndarray, parameters: ViewParameters, out: np.ndarray
+    ) -> None:
+        num_samples = scans.shape[1]
+        low, high = (ends.reshape(centres.shape) + centres for ends in source_box(parameters, self.patch_size))
+
+        def render_sample(row: int) -> None:
+            for views in reads(scans[:, row], low[:, row], high[:, row]):
+                start, end = low[views, row].min(axis=0), high[views, row].max(axis=0)
+                scan = int(scans[views[0], row])
+                source = self.volumes[scan].crop(start.tolist(), (end - start).tolist())
+                rows = np.array(views) * num_samples + row
+                out[views, row] = self._apply(scan, source, centres[views, row] - start, parameters[rows], 1)
+
+        if self.num_threads == 1:
+            for row in range(num_samples):
+                render_sample(row)
+        else:
+            with ThreadPoolExecutor(self.num_threads) as pool:
+                list(pool.map(render_sample, range(num_samples)))
+
+    def _apply(
+        self, scan: int, source: np.ndarray, centres: np.ndarray, parameters: ViewParameters, num_threads: int
+    ) -> np.ndarray:
+        scaling = {"scale": self.volumes[scan].scale, "offset": self.volumes[scan].offset, "num_threads": num_threads}
+        return apply_parameters(source, centres, parameters, self.patch_size, **scaling)
 
 
-def reach(matrices: np.ndarray, patch_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """First voxel of the scan that each view needs, and the one after the last: (B, 3) int each."""
-    corners = np.array([[*corner, 1] for corner in product((0, patch_size - 1), repeat=3)]).T
-    points = matrices @ corners
-    return np.floor(points.min(axis=2)).astype(int), np.floor(points.max(axis=2)).astype(int) + 2
+def reads(scans: np.ndarray, low: np.ndarray, high: np.ndarray) -> list[list[int]]:
+    """Which views of a sample come from one read: those of one scan whose boxes together hold little else.
 
-
-def reads(scans: Sequence[int], boxes: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[list[int]]:
-    """Which views of a sample come from one read: those of one scan whose boxes together hold little else."""
+    Args:
+        scans: Of each view, (V,).
+        low: First voxel of each view's box, (V, 3).
+        high: The one after the last.
+    """
     groups: list[list[int]] = []
-    for view, (low, high) in enumerate(boxes):
+    sizes = (high - low).prod(axis=1)
+    for view in range(len(scans)):
         for group in groups:
-            if scans[group[0]] != scans[view]:
-                continue
-            lows, highs = zip(*(boxes[member] for member in [*group, view]), strict=True)
-            apart = sum(np.prod(high - low) for low, high in zip(lows, highs, strict=True))
-            if np.prod(np.max(highs, axis=0) - np.min(lows, axis=0)) <= WASTE * apart:
+            both = [*group, view]
+            together = (high[both].max(axis=0) - low[both].min(axis=0)).prod()
+            if scans[group[0]] == scans[view] and together <= WASTE * sizes[both].sum():
                 group.append(view)
                 break
         else:
@@ -116,12 +152,7 @@ def reads(scans: Sequence[int], boxes: Sequence[tuple[np.ndarray, np.ndarray]]) 
     return groups
 
 
-def joined_parameters(parts: Sequence[ViewParameters], order: np.ndarray) -> ViewParameters:
-    """The rows of several draws, one after the other, in another order."""
+def joined_parameters(parts: Sequence[ViewParameters]) -> ViewParameters:
+    """The rows of several draws, one after the other."""
     names = [field.name for field in fields(ViewParameters)]
-    return ViewParameters(**{name: np.concatenate([getattr(part, name) for part in parts])[order] for name in names})
-
-
-def _row(parameters: ViewParameters, row: int) -> ViewParameters:
-    names = [field.name for field in fields(ViewParameters)]
-    return ViewParameters(**{name: getattr(parameters, name)[row : row + 1] for name in names})
+    return ViewParameters(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})

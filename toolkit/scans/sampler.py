@@ -51,7 +51,7 @@ class SubjectSampler:
         config: Limits and balance.
 
     Raises:
-        ConfigError: There are too few subjects for `config.max_per_subject`.
+        ConfigError: There are too few subjects for `config.max_per_subject`, or nothing to balance.
     """
 
     def __init__(
@@ -62,7 +62,8 @@ class SubjectSampler:
         seed: int,
         config: SamplerConfig,
     ) -> None:
-        assert groups is not None or not config.balance, "nothing says what to balance"
+        if config.balance and not any(groups or ()):
+            raise ConfigError(f"sampler.balance: nothing says the {config.balance} of any scan; leave it empty")
         self.batch_size, self.seed, self.config = batch_size, seed, config
         self._scans = [_turns(rows, groups if config.balance else None) for rows in members_of(codes(subjects))]
         most = self._most_per_subject()

@@ -107,6 +107,8 @@ def read_files(files: list[Path], path: str | Path) -> Volume:
         path: What to call them in an error.
     """
     with quiet_readers(), one_line_errors(path):
+        if not all(file.stat().st_size for file in files):
+            raise ScanError(Reason.TRUNCATED, path, "a file is empty; copy it again")
         if not is_volume_file(files[0]):
             data, affine = read_series(files, path)
         elif files[0].name.lower().endswith(nifti.SUFFIXES):

@@ -41,6 +41,17 @@ def test_no_anatomy_folds_and_no_two_are_alike(phantoms: tuple[Head, ...]) -> No
     assert between.max() < 0.97
 
 
+def test_a_flow_that_squeezes_too_much_is_made_weaker(
+    phantoms: tuple[Head, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = CohortConfig(brain="parametric")
+    mild = anatomy(config, 1, 1, phantoms)
+    monkeypatch.setattr("toolkit.scans.cohort.anatomy._LOBES", ((20.0, 25.0),))
+    wild = anatomy(config, 1, 1, phantoms)
+    assert 0.2 < wild.jacobian_min < 0.5
+    assert np.abs(wild.deformation.displacement).max() > np.abs(mild.deformation.displacement).max()
+
+
 def test_sessions_of_a_person_are_nearly_the_same(phantoms: tuple[Head, ...]) -> None:
     config = CohortConfig(brain="parametric")
     first, second, other = (anatomy(config, *who, phantoms) for who in ((1, 1), (1, 2), (2, 1)))

@@ -54,8 +54,7 @@ def audit(
 
     $ fewlabel data audit /data/export --out private/export --link labels.csv --on accession --modality CT
     """
-    from toolkit.scans.audit import AuditConfig
-    from toolkit.scans.audit import audit as audit_folder
+    from toolkit.scans.audit import AuditConfig, audit_folder
 
     values = {
         "modalities": [name.strip().upper() for name in modality.split(",") if name.strip()],

@@ -42,11 +42,13 @@ def synthesize(
     [bold]Examples[/]
 
     A hundred people from three hospitals, as a PACS would export them; then
-    list them under pseudonyms, with their labels:
+    list them under pseudonyms, and store them with their masks:
 
     $ fewlabel data synthesize --subjects 100 --out cohort
 
     $ fewlabel data audit cohort/scans --out private --link cohort/labels.csv
+
+    $ fewlabel data build private/manifest.csv --label-maps cohort/labels.csv
 
     Small, without network, as NIfTI, dark lesions deep in the brain:
 

@@ -11,19 +11,14 @@ import numpy as np
 
 from toolkit.scans.audit.config import AuditConfig
 from toolkit.scans.audit.sequences import is_localiser, sequence_name
-from toolkit.scans.dicom import ANY_DEPTH, DicomHeader, distinct_files, file_holds
+from toolkit.scans.dicom import ANY_DEPTH, DicomHeader, distinct_files, uids_in
 from toolkit.scans.reasons import Reason, ScanError
 from toolkit.scans.series import Stack, stack_frames
 
 _BIDS = re.compile(r"(?:^|[_/])(sub|ses)-([A-Za-z0-9]+)")
 _SUFFIX = re.compile(r"\.(nii|nrrd|nhdr|mha|mhd)(\.gz)?$", re.IGNORECASE)
 _SCREEN = "1.2.840.10008.5.1.4.1.1.7"  # Secondary Capture, and with more digits its multi-frame kinds
-_OTHER_FILES = (
-    ".txt", ".csv", ".tsv", ".json", ".xml", ".html", ".htm", ".pdf", ".md", ".log", ".ini", ".inf", ".exe", ".dll",
-    ".jar", ".py", ".sh", ".bat", ".png", ".jpg", ".jpeg", ".gif", ".bval", ".bvec", ".raw", ".zraw", ".gz", ".yaml",
-    ".yml", ".xlsx", ".docx", ".db", ".css", ".js", ".ico",
-)  # fmt: skip
-_NO_SUFFIX_NEEDED = ("readme", "license", "lockfile", "version", "autorun")
+_NOT_IMAGES = ("readme", "license", "lockfile", "version", "autorun", "makefile")
 _SHARP_KERNEL = re.compile(  # Siemens from 50 on, GE and Canon by name, Philips by letter
     r"^(?:[BIDTHQ][a-z]?[5-9]\d|LUNG|BONE|EDGE|DETAIL|FC[358]\d|Y?[CDE](?:$| ))", re.IGNORECASE
 )
@@ -108,33 +103,41 @@ def series_candidates(
 
     Args:
         headers: Of every image file, sorted by file.
-        damaged: DICOM files that cannot be read; a series whose UID stands in one is not whole.
+        damaged: DICOM files that cannot be read. A series is not whole if its UID stands in one, or if it is the only
+            one in the folder of a damaged file that names no series that is known.
         folder: The root of the audit.
         config: What is accepted.
     """
     by_series: dict[str, list[DicomHeader]] = defaultdict(list)
+    in_folder: dict[str, set[str]] = defaultdict(set)
     for header in headers:
         by_series[header.series_uid].append(header)
+        in_folder[os.path.dirname(header.file)].add(header.series_uid)
+    num_lost: dict[str, int] = defaultdict(int)
+    for file in damaged:
+        around = in_folder[str(file.parent)]
+        named = uids_in(file) & by_series.keys()
+        for uid in named or (around if len(around) == 1 else ()):
+            num_lost[uid] += 1
     kept, refused = [], []
     for uid, members in by_series.items():
-        path = f"{_home([header.file for header in members])}#{uid}"
+        whole, doubled = _without_doubles(members)
+        refused += doubled
         try:
-            members, doubled = _without_doubles(members)
-            refused += doubled
-            kept.append(_series(path, members, damaged, folder, config))
+            kept.append(_series(f"{_home(whole)}#{uid}", whole, num_lost[uid], folder, config))
         except ScanError as error:
             refused.append(error)
     return kept, refused
 
 
 def strangers(others: list[Path], dicom_folders: set[str]) -> list[ScanError]:
-    """Files of no known kind that lie among DICOM images and are not called like anything else: damaged images?"""
+    """Files that are no DICOM, lie among DICOM images, and are named like them: no suffix, or a number for one."""
     return [
         ScanError(Reason.UNREADABLE, path, "lies among DICOM images and is none; copy it again, or take it out")
         for path in others
         if str(path.parent) in dicom_folders
-        and path.suffix.lower() not in _OTHER_FILES
-        and not path.name.lower().startswith(_NO_SUFFIX_NEEDED)
+        and (not path.suffix or path.suffix[1:].isdigit())
+        and not path.name.lower().startswith(_NOT_IMAGES)
     ]
 
 
@@ -175,7 +178,7 @@ def _rank(candidate: Candidate, config: AuditConfig) -> tuple[Any, ...]:
     return *(ranks[rule] for rule in config.prefer), header.series_uid
 
 
-def _series(path: str, members: list[DicomHeader], damaged: list[Path], folder: Path, config: AuditConfig) -> Candidate:
+def _series(path: str, members: list[DicomHeader], num_lost: int, folder: Path, config: AuditConfig) -> Candidate:
     first = members[0]
     if first.modality not in config.modalities:
         raise ScanError(
@@ -191,9 +194,8 @@ def _series(path: str, members: list[DicomHeader], damaged: list[Path], folder: 
     stack = stack_frames(members, path)
     if len(stack.frames) < config.min_slices:
         raise ScanError(Reason.NOT_A_VOLUME, path, f"{len(stack.frames)} slices, and {config.min_slices} are asked for")
-    broken = [file for file in damaged if file_holds(file, first.series_uid)]
-    if broken:
-        raise ScanError(Reason.INCOMPLETE, path, f"{len(broken)} of its files cannot be read; copy them again")
+    if num_lost:
+        raise ScanError(Reason.INCOMPLETE, path, f"{num_lost} of its files cannot be read; copy them again")
     inside = Path(first.file).relative_to(folder).as_posix()
     return Candidate(
         path=path,
@@ -212,9 +214,9 @@ def _is_derived(header: DicomHeader) -> bool:
     return "DERIVED" in words or "SECONDARY" in words or header.sop_class.startswith(_SCREEN)
 
 
-def _home(files: list[str]) -> str:
+def _home(members: list[DicomHeader]) -> str:
     """The folder that holds a series' files; `FOLDER/**` where several below FOLDER do."""
-    folders = {os.path.dirname(file) for file in files}
+    folders = {os.path.dirname(header.file) for header in members}
     return folders.pop() if len(folders) == 1 else f"{os.path.commonpath(folders)}/{ANY_DEPTH}"
 
 

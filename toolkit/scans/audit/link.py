@@ -75,6 +75,9 @@ class Labels:
 
 def _read(path: Path) -> pd.DataFrame:
     try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", sep=None, engine="python")
+        with path.open(encoding="utf-8-sig") as file:
+            heading = file.readline()
+        separator = max(",;\t", key=heading.count)
+        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", sep=separator)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as a table ({' '.join(str(error).split())}); give a CSV") from None

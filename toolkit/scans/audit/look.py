@@ -19,6 +19,8 @@ from toolkit.scans.reasons import Reason, ScanError
 from toolkit.scans.volumes import Volume, is_volume_file, one_line_errors, quiet_readers, read_files
 
 THUMBNAIL_PIXELS = 64
+_FACE_FILLS = 0.4
+"""Measured: .66, .72 and .87 of three heads, .04 to .16 of the same after a cut as pydeface makes it."""
 NOT_IN_MR = -200  # no MR or PET image goes so low; in CT air is -1000
 
 
@@ -89,8 +91,8 @@ def has_face(volume: Volume) -> bool:
     """Whether a head scan shows a face, by a rule of thumb: a warning, and no proof of the contrary.
 
     The head is what is brighter than a tenth of the range up to the 99th percentile, in its largest piece. A face is
-    there if its lower front (the front quarter, the lower half, the middle half from left to right) is filled by a
-    quarter or more, and the air around the head is not exactly one value throughout, as it is where a brain was cut
+    there if its lower front (the front quarter, the lower half, the middle half from left to right) is filled by
+    two fifths or more, and the air around the head is not exactly one value throughout, as it is where a brain was cut
     out of its head.
     """
     step = [max(round(4 / spacing), 1) for spacing in volume.spacing_mm]
@@ -106,7 +108,7 @@ def has_face(volume: Volume) -> bool:
     front = head[i // 4 : i - i // 4, j - max(j // 4, 1) :, : max(k // 2, 1)]
     air = inside[~head]
     is_cut_out = air.size > 0 and np.mean(air == np.median(air)) > 0.97
-    return bool(front.mean() >= 0.25 and not is_cut_out)
+    return bool(front.mean() >= _FACE_FILLS and not is_cut_out)
 
 
 def _thumbnail(volume: Volume) -> np.ndarray:

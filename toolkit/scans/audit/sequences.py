@@ -21,7 +21,7 @@ _NO_CONTRAST = re.compile(r"\b(?:pre|non|no|without|ohne|nativ\w*)\b")
 _PATTERNS = [(name, re.compile(rf"\b(?:{pattern})\b")) for name, pattern in _RULES]
 _T1_FLAIR = re.compile(r"\bt1\b.*flair")
 _LOCALISER = re.compile(
-    r"\b(?:loc\w*|scouts?|scano\w*|topo\w*|surview\w*|survey\w*|3 ?(?:pl|plane)\w*|calib\w*|aahead ?scout|ref ?scan)\b"
+    r"\b(?:locs?|locali[sz]er\w*|scouts?|scano\w*|topo\w*|surview\w*|survey\w*|3 ?(?:pl|plane)\w*|calib\w*|ref ?scan)\b"
 )
 
 

@@ -13,7 +13,7 @@ DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".7z", ".rar", ".iso")
 _UNREAD = (
     ".nii.bz2", ".nii.xz", ".nii.zst", ".mgz", ".mgh", ".mnc", ".par", ".rec", ".img", ".hdr", ".ecat", ".gipl",
-    ".gipl.gz", ".vtk", ".vti", ".img.gz",
+    ".gipl.gz", ".brik", ".brik.gz", ".head", ".vtk", ".vti", ".img.gz",
 )  # fmt: skip
 _JUNK = (".ds_store", "thumbs.db", "desktop.ini", "dicomdir")
 
@@ -43,7 +43,8 @@ def walk(folder: Path, leave_out: Path) -> Found:
     found = Found()
     for path in _files(folder, folder, leave_out, found.refused):
         name = path.name.lower()
-        if name in _JUNK or name.startswith("._"):
+        is_named_so = name.endswith((*VOLUME_SUFFIXES, *DICOM_SUFFIXES))
+        if name in _JUNK or name.startswith("._") or (name.startswith(".") and not is_named_so):
             continue
         try:
             os.fsencode(path).decode("utf-8")

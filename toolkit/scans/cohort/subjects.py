@@ -49,7 +49,7 @@ def write_subject(config: CohortConfig, number: int, heads: tuple[Head, ...], fo
             row = _row(config, person, site, body, session, sequence, grid)
             row |= _lesion_facts(disease, mask, grid)
             volume = Volume(array[None], grid.affine)
-            where = _write_scan(config, person, site, row, index + 1, volume, folder / SCANS)
+            where = _write_scan(config, person, site, row, index + 1, volume, folder)
             rows.append(row | where | _write_mask(row, where["path"], volume, mask, folder))
     return rows
 
@@ -121,18 +121,18 @@ def _write_scan(
     volume: Volume,
     folder: Path,
 ) -> dict[str, str]:
-    """Writes one series; its path below `folder`, as an audit of that folder names it."""
+    """Writes one series; its path below `folder`."""
     session, sequence, axes = row["session"], row["sequence"], row["plane"]
     if config.format == "nifti":
         who = f"sub-{row['subject']}"
-        path = f"{who}/ses-{session:02d}/anat/{who}_ses-{session:02d}_{sequence}.nii.gz"
+        path = f"{SCANS}/{who}/ses-{session:02d}/anat/{who}_ses-{session:02d}_{sequence}.nii.gz"
         note = f"SYNTHETIC {person.patient_name} {person.patient_id}" if config.names_in_files else "SYNTHETIC"
         write_nifti(volume, folder / path, axes=axes, description=note)
         return {"path": path}
     spoken = f"{person.patient_name.replace('^', '_')}_{person.patient_id}"
     who = spoken if config.names_in_files else f"PAT{person.number:05d}"
     study = f"{row['accession']}_{row['date']}" if config.names_in_files else f"STU{session:02d}"
-    path = f"{who}/{study}/SER{series_number:02d}"
+    path = f"{SCANS}/{who}/{study}/SER{series_number:02d}"
     tags = {
         "PatientID": person.patient_id,
         "PatientName": person.patient_name,
@@ -161,7 +161,7 @@ def _write_mask(
     """Writes the mask of a series, if it has one; its path below `folder`."""
     if mask is None:
         return {"mask": ""}
-    place = f"{MASKS}/{path.removesuffix('.nii.gz')}.nii.gz"
+    place = f"{MASKS}/{path.removeprefix(SCANS + '/').removesuffix('.nii.gz')}.nii.gz"
     write_nifti(Volume(mask[None].astype(np.float32), volume.affine), folder / place, axes=row["plane"])
     return {"mask": place}
 

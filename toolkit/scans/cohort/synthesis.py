@@ -37,8 +37,8 @@ def synthesize(config: CohortConfig, out: str | Path, *, num_workers: int | None
 
     - `scans/`: DICOM series or NIfTI files, as a PACS or BIDS would lay them out;
     - `masks/`: each lesion on the grid of its series, NIfTI, 0 and 1;
-    - `labels.csv`: `path` (below `scans/`), `subject, accession, label, kind, mask`, one row a series, for
-      `fewlabel data audit OUT/scans --link OUT/labels.csv`;
+    - `labels.csv`: `path, subject, accession, label, kind, mask`, one row a series, paths from `out`: for
+      `fewlabel data audit OUT/scans --link OUT/labels.csv` and `fewlabel data build --label-maps OUT/labels.csv`;
     - `truth.csv`: these and all else that is known, such as the lesion's volume and the centre of its mask in the
       series' own millimetres;
     - `card.md`: a data card that says SYNTHETIC; `cohort.yaml`: the configuration.
@@ -155,8 +155,7 @@ def _record(out: Path, number: int) -> list[dict[str, Any]]:
 def _is_there(out: Path, number: int) -> bool:
     if not _record_path(out, number).exists():
         return False
-    rows = _record(out, number)
-    return all((out / SCANS / row["path"]).exists() and (out / row["mask"]).exists() for row in rows)
+    return all((out / row[key]).exists() for row in _record(out, number) for key in ("path", "mask"))
 
 
 def _open_folder(config: CohortConfig, out: Path) -> None:

@@ -59,7 +59,7 @@ class Audit:
     unmatched: pd.DataFrame
 
 
-def audit(folder: str | Path, out_dir: str | Path, config: AuditConfig | None = None) -> Audit:
+def audit_folder(folder: str | Path, out_dir: str | Path, config: AuditConfig | None = None) -> Audit:
     """Finds and reads every scan below `folder` once, and lists them under pseudonyms.
 
     Writes into `out_dir`, which only its owner can read (0700): `manifest.csv`; `refused.csv`, each file or series
@@ -91,9 +91,9 @@ def audit(folder: str | Path, out_dir: str | Path, config: AuditConfig | None = 
         found = walk(root, out)
         refused = list(found.refused)
         headers, damaged, others = _headers(found.others, memory, config, refused)
+        odd = strangers(others, {os.path.dirname(header.file) for header in headers})
         series, unfit = series_candidates(headers, damaged, root, config)
-        refused += unfit
-        refused += strangers(others, {os.path.dirname(header.file) for header in headers})
+        refused += unfit + odd
         candidates = volume_candidates(found.volumes, root, config) + series
         seen = _look_at_the_best(candidates, memory, config, refused)
     finally:
@@ -105,8 +105,8 @@ def audit(folder: str | Path, out_dir: str | Path, config: AuditConfig | None = 
 
 
 def build_manifest(folder: str | Path, out_dir: str | Path) -> pd.DataFrame:
-    """`audit`'s manifest."""
-    return audit(folder, out_dir).manifest
+    """`audit_folder`'s manifest."""
+    return audit_folder(folder, out_dir).manifest
 
 
 def _headers(
