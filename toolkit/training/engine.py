@@ -19,7 +19,7 @@ from toolkit.training.config import TrainingConfig
 from toolkit.training.feed import Feed, Layout
 from toolkit.training.gather import gather_rows, num_processes
 from toolkit.training.machine import on_cpu
-from toolkit.training.optim import build_optimizer, set_learning_rate
+from toolkit.training.optim import build_optimizer, load_optimizer_state, set_learning_rate
 from toolkit.training.preflight import refuse_batch_norm_in_portions, refuse_fp16_on_a_cpu
 from toolkit.training.step import Step
 from toolkit.training.sync_batch_norm import batch_dependent_layers, convert_sync_batch_norm
@@ -175,8 +175,7 @@ class Engine:
             RuntimeError, ValueError, KeyError: It belongs to another model.
         """
         self.objective.load_state_dict(state["module"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        _lay_out_like_weights(self.optimizer)
+        load_optimizer_state(self.optimizer, state["optimizer"])
         if self.average:
             self.average.load_state_dict(state["average"])
         if self.accelerator.scaler and state.get("scaler"):
@@ -294,14 +293,6 @@ def _like(other: Tensor, value: Tensor | float) -> Tensor:
 def _at_least_one(count: Tensor | int) -> Tensor | int:
     """A tensor stays one: reading it would make the CPU wait for the GPU."""
     return count.clamp_min(1) if isinstance(count, Tensor) else max(count, 1)
-
-
-def _lay_out_like_weights(optimizer: Any) -> None:
-    """Fused AdamW goes through memory and does not look at strides, which a checkpoint does not keep."""
-    for parameter, state in optimizer.state.items():
-        for name, value in state.items():
-            if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
-                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 class _Routed(nn.Module):
