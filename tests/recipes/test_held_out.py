@@ -1,7 +1,6 @@
 """Pretraining on one's own scans, and what it refuses to see."""
 
 import json
-import shutil
 from pathlib import Path
 
 import nibabel as nib
@@ -11,6 +10,9 @@ import pytest
 from tests.recipes.conftest import Command
 from tests.recipes.made_up import PATIENT, TEST_SUBJECT
 from tests.recipes.test_bad_input import assert_one_line
+from toolkit.scans import read_volume
+from toolkit.scans.fingerprints import fingerprint
+from toolkit.scans.manifest import content_hash
 from toolkit.splits.guard import SEEN_FILE
 
 TINY = """
@@ -26,12 +28,14 @@ num_threads: 1
 @pytest.fixture(scope="module")
 def own_scans(working_folder: Path, fewlabel: Command) -> Path:
     """A folder with `own.yaml`, `train.csv` and `test.csv` of three made-up heads."""
-    folder = working_folder / "own"
-    for number, name in enumerate((f"{PATIENT}_1", f"{PATIENT}_2", f"{PATIENT}_mean")):
-        (folder / f"scans/person{number}").mkdir(parents=True)
-        shutil.copy(working_folder / f"heads/{name}.nii.gz", folder / f"scans/person{number}/{name}.nii.gz")
-    assert fewlabel("data", "audit", str(folder / "scans"), "--out", str(folder / "private")).exit_code == 0
-    manifest, split = str(folder / "private/manifest.csv"), str(folder / "split")
+    folder, rows = working_folder / "own", []
+    folder.mkdir()
+    for name in (f"{PATIENT}_1", f"{PATIENT}_2", f"{PATIENT}_mean"):
+        path = working_folder / f"heads/{name}.nii.gz"
+        about = {"content_hash": content_hash([path]), "fingerprint": fingerprint(read_volume(path))}
+        rows.append({"path": str(path), "subject": f"subject {len(rows)}"} | about)
+    pd.DataFrame(rows).to_csv(folder / "manifest.csv", index=False)
+    manifest, split = str(folder / "manifest.csv"), str(folder / "split")
     assert fewlabel("data", "split", manifest, "--out", split, "--test-share", "0.34").exit_code == 0
     (folder / "own.yaml").write_text(f"output: {folder / 'run'}\nmanifest: {split}/train.csv\n" + TINY)
     return folder
