@@ -127,9 +127,12 @@ def _folders_below(folder: Path) -> Iterator[Path]:
 
 
 def uids_in(path: Path) -> set[str]:
-    """What looks like a UID in the first megabyte of a file that cannot be read; headers are no longer."""
-    with path.open("rb") as file:
-        return {uid.decode("ascii") for uid in re.findall(rb"\d[\d.]{3,62}\d", file.read(1 << 20))}
+    """What looks like a UID in the first megabyte of a damaged file (headers are no longer); none if it is closed."""
+    try:
+        with path.open("rb") as file:
+            return {uid.decode("ascii") for uid in re.findall(rb"\d[\d.]{3,62}\d", file.read(1 << 20))}
+    except OSError:
+        return set()
 
 
 def distinct_files(files: list[Path]) -> list[Path]:
@@ -190,7 +193,7 @@ def _header(path: Path, data: pydicom.Dataset) -> DicomHeader | None:
         frame_of_reference=text("FrameOfReferenceUID"),
         person=text("PatientID"),
         accession=text("AccessionNumber"),
-        time=text("StudyDate") + text("StudyTime"),
+        time=text("StudyDate") and text("StudyDate") + text("StudyTime"),
         modality=text("Modality"),
         image_type=tuple(map(str, _many(data.get("ImageType")))),
         description=" ".join(filter(None, [text("SeriesDescription"), text("ProtocolName")])),

@@ -292,3 +292,18 @@ def test_a_private_folder_among_the_scans_is_not_looked_into(tmp_path: Path, nif
     for _ in range(2):
         found = audit_folder(tmp_path / "in", tmp_path / "in" / "private")
         assert kept(found) == ["a.nii"] and found.refused.empty
+
+
+def test_a_path_without_the_subjects_pattern_is_refused(run, nifti, dicom) -> None:
+    nifti("p01_x.nii")
+    nifti("other.nii")
+    dicom("p02_series")
+    found = run(subject_pattern=r"(p\d+)_")
+    assert kept(found) == ["p01_x.nii", "p02_series"]
+    assert refused(found) == {"other.nii": "no subject"}
+
+
+def test_sequences_without_a_description_are_not_taken_for_the_same(run, dicom) -> None:
+    for name in ("a", "b"):
+        dicom(name, StudyInstanceUID="1.9", SeriesDescription="", ProtocolName="")
+    assert kept(run()) == ["a", "b"]

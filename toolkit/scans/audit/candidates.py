@@ -1,5 +1,6 @@
-"""From files to scans: DICOM series put together, series of the wrong kind refused, the best of each kind chosen."""
+"""From files to scans: DICOM series put together, series of the wrong kind refused."""
 
+import dataclasses
 import os
 import re
 from collections import defaultdict
@@ -7,21 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from toolkit.scans.audit.config import AuditConfig
 from toolkit.scans.audit.sequences import is_localiser, sequence_name
 from toolkit.scans.dicom import ANY_DEPTH, DicomHeader, distinct_files, uids_in
 from toolkit.scans.reasons import Reason, ScanError
 from toolkit.scans.series import Stack, stack_frames
+from toolkit.scans.volumes import one_line_errors
 
 _BIDS = re.compile(r"(?:^|[_/])(sub|ses)-([A-Za-z0-9]+)")
 _SUFFIX = re.compile(r"\.(nii|nrrd|nhdr|mha|mhd)(\.gz)?$", re.IGNORECASE)
 _SCREEN = "1.2.840.10008.5.1.4.1.1.7"  # Secondary Capture, and with more digits its multi-frame kinds
 _NOT_IMAGES = ("readme", "license", "lockfile", "version", "autorun", "makefile")
-_SHARP_KERNEL = re.compile(  # Siemens from 50 on, GE and Canon by name, Philips by letter
-    r"^(?:[BIDTHQ][a-z]?[5-9]\d|LUNG|BONE|EDGE|DETAIL|FC[358]\d|Y?[CDE](?:$| ))", re.IGNORECASE
-)
 
 
 @dataclass(frozen=True)
@@ -35,7 +32,7 @@ class Candidate:
         study: What is one study of that person, "" if unknown.
         session: What sorts the person's studies, "" if unknown.
         sequence: Short name by rule.
-        header: Of a DICOM series, its first file's.
+        header: Of a DICOM series, its first file's; of burned-in annotation that of any.
         stack: Of a DICOM series, where its slices lie.
     """
 
@@ -55,35 +52,40 @@ class Candidate:
         if header is None or not self.study:
             return None
         shown = self.sequence or (header.description.casefold() if header.modality == "MR" else "")
+        if header.modality == "MR" and not shown:  # an anonymised export: they may be T1, T2 and FLAIR
+            return None
         return self.study, header.modality, shown, header.body_part.casefold(), header.contrast
 
 
-def volume_candidates(files: list[Path], folder: Path, config: AuditConfig) -> list[Candidate]:
-    """NIfTI, NRRD and MetaImage files: a scan each."""
-    found = []
+def volume_candidates(files: list[Path], folder: Path, config: AuditConfig) -> tuple[list[Candidate], list[ScanError]]:
+    """NIfTI, NRRD and MetaImage files, a scan each; and those whose subject is not known."""
+    kept, refused = [], []
     for path in files:
         inside = path.relative_to(folder).as_posix()
         bids = dict(_BIDS.findall(inside))
-        person, stem = person_of(inside, config), _SUFFIX.sub("", path.name)
-        found.append(
-            Candidate(
-                path=str(path),
-                files=(str(path),),
-                person=person,
-                study=_study_of(bids, inside),
-                session=bids.get("ses", ""),
-                sequence=sequence_name(stem),
+        try:
+            kept.append(
+                Candidate(
+                    path=str(path),
+                    files=(str(path),),
+                    person=_person_of(inside, str(path), config),
+                    study=_study_of(bids, inside),
+                    session=bids.get("ses", ""),
+                    sequence=sequence_name(_SUFFIX.sub("", path.name)),
+                )
             )
-        )
-    return found
+        except ScanError as error:
+            refused.append(error)
+    return kept, refused
 
 
-def person_of(inside: str, config: AuditConfig, patient_id: str = "") -> str:
+def _person_of(inside: str, path: str, config: AuditConfig, patient_id: str = "") -> str:
     """The subject's own name: by the configured pattern, else DICOM's number, BIDS' `sub-`, folder or file."""
     if config.subject_pattern:
         match = re.search(config.subject_pattern, inside)
-        if match:
-            return match[1]
+        if not match or not match[1]:
+            raise ScanError(Reason.NO_SUBJECT, path, "its path does not match the pattern for subjects; widen it")
+        return match[1]
     bids = dict(_BIDS.findall(inside))
     first, slash, _ = inside.partition("/")
     return patient_id or bids.get("sub", "") or (first if slash else _SUFFIX.sub("", first))
@@ -121,9 +123,10 @@ def series_candidates(
             num_lost[uid] += 1
     kept, refused = [], []
     for uid, members in by_series.items():
-        whole, doubled = _without_doubles(members)
-        refused += doubled
         try:
+            with one_line_errors(f"{_home(members)}#{uid}"):
+                whole, doubled = _without_doubles(members)
+            refused += doubled
             kept.append(_series(f"{_home(whole)}#{uid}", whole, num_lost[uid], folder, config))
         except ScanError as error:
             refused.append(error)
@@ -141,52 +144,16 @@ def strangers(others: list[Path], dicom_folders: set[str]) -> list[ScanError]:
     ]
 
 
-def choose(candidates: list[Candidate], config: AuditConfig) -> tuple[list[Candidate], list[list[Candidate]]]:
-    """Of the series of a kind the best, and those that it beat, best first; volume files are never compared."""
-    by_kind: dict[Any, list[Candidate]] = defaultdict(list)
-    alone = []
-    for candidate in candidates:
-        if candidate.kind is None or config.keep_all_series:
-            alone.append(candidate)
-        else:
-            by_kind[candidate.kind].append(candidate)
-    ranked = [sorted(group, key=lambda candidate: _rank(candidate, config)) for group in by_kind.values()]
-    return alone + [group[0] for group in ranked], [group for group in ranked if len(group) > 1]
-
-
-def deciding_rule(better: Candidate, worse: Candidate, config: AuditConfig) -> str:
-    """Which rule put `better` before `worse`."""
-    for rule, a, b in zip(config.prefer, _rank(better, config), _rank(worse, config), strict=False):
-        if a != b:
-            return rule
-    return "lowest series UID"
-
-
-def _rank(candidate: Candidate, config: AuditConfig) -> tuple[Any, ...]:
-    """Lower is better."""
-    header, stack = candidate.header, candidate.stack
-    assert header is not None and stack is not None
-    normal = np.cross(stack.affine[:3, 0], stack.affine[:3, 1])
-    step_mm = round(float(np.linalg.norm(stack.affine[:3, 2])), 1)
-    ranks = {
-        "original": _is_derived(header),
-        "thin": step_mm,
-        "axial": int(np.argmax(np.abs(normal))) != 2,
-        "slices": -stack.shape[2],
-        "soft": bool(_SHARP_KERNEL.match(header.kernel)),
-    }
-    return *(ranks[rule] for rule in config.prefer), header.series_uid
-
-
 def _series(path: str, members: list[DicomHeader], num_lost: int, folder: Path, config: AuditConfig) -> Candidate:
-    first = members[0]
+    any_burned = any(header.burned_in.upper() == "YES" for header in members)
+    first = dataclasses.replace(members[0], burned_in="YES" if any_burned else members[0].burned_in)
     if first.modality not in config.modalities:
         raise ScanError(
             Reason.WRONG_MODALITY, path, f"{first.modality or 'none'} is not among {', '.join(config.modalities)}"
         )
     if is_localiser(first.description, first.image_type):
         raise ScanError(Reason.LOCALISER, path, "a localiser or scout")
-    if _is_derived(first) and not config.keep_derived:
+    if is_derived(first) and not config.keep_derived:
         raise ScanError(Reason.DERIVED, path, "ImageType says derived or secondary; --keep-derived keeps such series")
     for name in ("person", "study_uid", "modality", "accession"):
         if len({getattr(header, name) for header in members}) > 1:
@@ -200,7 +167,7 @@ def _series(path: str, members: list[DicomHeader], num_lost: int, folder: Path, 
     return Candidate(
         path=path,
         files=tuple(sorted({header.file for header in members})),
-        person=person_of(inside, config, first.person),
+        person=_person_of(inside, path, config, first.person),
         study=first.study_uid,
         session=first.time,
         sequence=sequence_name(first.description, contrast=first.contrast) if first.modality == "MR" else "",
@@ -209,7 +176,8 @@ def _series(path: str, members: list[DicomHeader], num_lost: int, folder: Path, 
     )
 
 
-def _is_derived(header: DicomHeader) -> bool:
+def is_derived(header: DicomHeader) -> bool:
+    """Whether an image was made from others or on a screen, by its ImageType or class."""
     words = [word.upper() for word in header.image_type[:2]]
     return "DERIVED" in words or "SECONDARY" in words or header.sop_class.startswith(_SCREEN)
 

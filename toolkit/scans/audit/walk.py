@@ -1,7 +1,6 @@
 """Every file below a folder: what may be a scan, and what cannot even be opened. Links are not followed out of it."""
 
 import os
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,7 +82,7 @@ def _files(here: Path, root: Path, leave_out: Path, refused: list[ScanError]) ->
             if entry.name.lower().endswith((*VOLUME_SUFFIXES, *DICOM_SUFFIXES)):
                 refused.append(ScanError(Reason.NOT_A_FILE, path, "is a folder that is named like a scan"))
             yield from _files(path, root, leave_out, refused)
-        elif not stat.S_ISREG(entry.stat(follow_symlinks=False).st_mode):
+        elif not entry.is_file():
             refused.append(ScanError(Reason.NOT_A_FILE, path, "is a pipe, socket or device; reading it could hang"))
         else:
             yield path
