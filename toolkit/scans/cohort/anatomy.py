@@ -10,7 +10,7 @@ from toolkit.scans.cohort.design import stream
 from toolkit.scans.cohort.heads import Head
 from toolkit.scans.cohort.warp import Deformation, exponential, grid_points, look_up, random_velocity
 
-_LOBES, _FOLDS = ((28.0, 5.0),), ((12.0, 2.0), (7.0, 0.8))
+_LOBES, _FOLDS = ((28.0, 4.0),), ((12.0, 2.0), (7.0, 0.8))
 """Width and strength in millimetres of what differs between people: of the whole head, and inside the skull."""
 _SESSION_FOLDS = ((15.0, 0.5), (9.0, 0.25))
 _LEAST_JACOBIAN = 0.2
@@ -43,8 +43,8 @@ class Anatomy:
 def anatomy(config: CohortConfig, number: int, session: int, heads: tuple[Head, ...]) -> Anatomy:
     """The anatomy of subject `number` at a session (from 1); sessions differ by a fraction of a millimetre.
 
-    Where the flow squeezes some place to less than a fifth of its volume, as for one or two in a hundred people, it is
-    made weaker until it does not.
+    Where the flow squeezes some place to less than a fifth of its volume, as for two people in a hundred, it is made
+    weaker until it does not.
     """
     random = stream("subject", config.seed, number, 1)
     head = heads[int(random.integers(len(heads)))]

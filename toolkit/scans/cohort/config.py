@@ -3,11 +3,12 @@
 from typing import Annotated, Literal, Self
 
 import numpy as np
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import Field, model_validator
 
 from toolkit.config import Section
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Millilitres = Annotated[float, Field(gt=0, le=200)]
 Kind = Literal["bright_sharp", "bright_diffuse", "dark_sharp", "dark_diffuse"]
 Sequence = Literal["T1", "T2", "FLAIR"]
 
@@ -20,7 +21,7 @@ class LesionConfig(Section):
     kinds: Annotated[tuple[Kind, ...], Field(min_length=1)] = ("bright_sharp",)
     """Drawn from these, equally often: brighter or darker than the tissue on every sequence, with an edge of half a
     millimetre or one that fades out."""
-    volume_ml: tuple[PositiveFloat, PositiveFloat] = (1.0, 8.0)
+    volume_ml: tuple[Millilitres, Millilitres] = (1.0, 8.0)
     """Limits of the volume, drawn evenly on a logarithmic scale."""
     region: Literal["anywhere", "white_matter", "cortex", "left", "right"] = "anywhere"
     """Where in the brain the centre may lie."""

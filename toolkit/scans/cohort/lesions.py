@@ -108,6 +108,7 @@ def mask_and_strength(
     distance = lesion.distance(shifted, brain[box].shape)
     inside = np.where(brain[box] > 0.5, distance, np.inf).ravel()
     count = min(max(1, round(lesion.volume_ml / voxel_ml)), int(np.isfinite(inside).sum()))
+    assert count, "no brain around the lesion: its place was looked for in another one"
     nearest = np.argsort(inside, kind="stable")[:count]
     inner = np.zeros(inside.shape, bool)
     inner[nearest] = True

@@ -116,10 +116,13 @@ class Grid:
 
 
 def pose(random: np.random.Generator) -> np.ndarray:
-    """How a head lies in the scanner: the person's millimetres to scanner millimetres (4, 4), rigid."""
+    """How a head lies in the scanner: the person's millimetres to scanner millimetres (4, 4), rigid.
+
+    Turns and shifts are bounded, so that the whole brain stays in the field of view.
+    """
     placed = np.eye(4)
-    placed[:3, :3] = Rotation.from_rotvec(np.deg2rad(random.normal(0, [4.0, 3.0, 4.0]))).as_matrix()
-    placed[:3, 3] = random.normal(0, 4, 3)
+    placed[:3, :3] = Rotation.from_rotvec(np.deg2rad(random.uniform(-8, 8, 3))).as_matrix()
+    placed[:3, 3] = random.uniform(-7, 7, 3)
     return placed
 
 
@@ -132,7 +135,7 @@ def grid(site: Site, sequence: str, spacing_mm: float, placed: np.ndarray, rando
     affine = np.eye(4)
     tilt = Rotation.from_matrix(placed[:3, :3]) if site.oblique else Rotation.identity()
     affine[:3, :3] = tilt.as_matrix() * spacing
-    centre = (placed @ [*_CENTRE_MM, 1])[:3] + random.normal(0, 2, 3)
+    centre = (placed @ [*_CENTRE_MM, 1])[:3] + random.uniform(-4, 4, 3)
     affine[:3, 3] = centre - affine[:3, :3] @ ((np.array(shape) - 1) / 2)
     return Grid(affine, np.linalg.inv(placed), shape, axis, site.thickness)
 

@@ -59,7 +59,8 @@ def synthesize(config: CohortConfig, out: str | Path, *, num_workers: int | None
         FetchError: The demo's heads cannot be fetched; `brain: parametric` needs no network.
     """
     out = Path(out)
-    _open_folder(config, out)
+    _check_folder(config, out)
+    out.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(out / _LOCK, timeout=0):
             return _synthesize(config, out, num_workers)
@@ -68,6 +69,7 @@ def synthesize(config: CohortConfig, out: str | Path, *, num_workers: int | None
 
 
 def _synthesize(config: CohortConfig, out: Path, num_workers: int | None) -> pd.DataFrame:
+    write_atomically(out / _CONFIG, to_yaml(config).encode())
     shutil.rmtree(out / _PARTIAL, ignore_errors=True)
     for name in (SCANS, MASKS, _RECORDS, _PARTIAL):
         (out / name).mkdir(exist_ok=True)
@@ -158,29 +160,27 @@ def _is_there(out: Path, number: int) -> bool:
     return all((out / row[key]).exists() for row in _record(out, number) for key in ("path", "mask"))
 
 
-def _open_folder(config: CohortConfig, out: Path) -> None:
-    """Makes `out`, or sees to it that it holds this very cohort."""
-    out.mkdir(parents=True, exist_ok=True)
+def _check_folder(config: CohortConfig, out: Path) -> None:
+    """Sees to it that `out` is empty or holds this very cohort, or less of it."""
     path = out / _CONFIG
     if not path.exists():
-        if any(name.name != _LOCK for name in out.iterdir()):
+        if out.exists() and any(name.name != _LOCK for name in out.iterdir()):
             raise DataError(f"{out}: is not empty and holds no cohort; give another folder")
-    else:
-        stored, given = read_yaml(path), config.model_dump(mode="json")
-        stored_subjects = stored.pop("num_subjects", 0)
-        given.pop("num_subjects")
-        other = sorted(key for key in stored.keys() | given.keys() if stored.get(key) != given.get(key))
-        if other:
-            raise DataError(
-                f"{out}: holds a cohort with another {', '.join(other)}; give another folder, or the values "
-                f"of {path.name} there"
-            )
-        if stored_subjects > config.num_subjects:
-            raise DataError(
-                f"{out}: holds a cohort of {stored_subjects} subjects; a cohort can be made larger, not smaller: "
-                "give another folder"
-            )
-    write_atomically(path, to_yaml(config).encode())
+        return
+    stored, given = read_yaml(path), config.model_dump(mode="json")
+    num_stored = stored.pop("num_subjects", 0)
+    given.pop("num_subjects")
+    other = sorted(key for key in stored.keys() | given.keys() if stored.get(key) != given.get(key))
+    if other:
+        raise DataError(
+            f"{out}: holds a cohort with another {', '.join(other)}; give another folder, or the values of "
+            f"{path.name} there"
+        )
+    if num_stored > config.num_subjects:
+        raise DataError(
+            f"{out}: holds a cohort of {num_stored} subjects; a cohort can be made larger, not smaller: give another "
+            "folder"
+        )
 
 
 def _num_cpus() -> int:
