@@ -119,7 +119,7 @@ def peak(folder: str, kind: str) -> dict[str, float]:
 
     def store(name: str) -> dict[str, Any]:
         path = f"{folder}/{name}.nii"
-        found = store_scan(path, content_hash([Path(path)]), "", SPECS[kind], Path(folder) / "peak", None)
+        found = store_scan(path, content_hash([Path(path)]), "", "", SPECS[kind], Path(folder) / "peak", None)
         assert "made" in found, found
         made: dict[str, Any] = found["made"]
         return made

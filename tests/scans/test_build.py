@@ -1,6 +1,7 @@
 """From a manifest to a store: every row is the scan that it says it is, and bad rows stop nothing else."""
 
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -15,14 +16,13 @@ from toolkit.errors import DataError, DiskError
 from toolkit.scans import (
     Preprocessing,
     VolumeStore,
-    build_manifest,
     build_store,
     preprocess,
     read_volume,
     store_manifest,
 )
 from toolkit.scans import build as build_module
-from toolkit.scans.manifest import content_hash
+from toolkit.scans.manifest import content_hash, scan_files
 from toolkit.scans.planning import plan_store
 from toolkit.scans.store import LEVELS
 
@@ -43,9 +43,9 @@ def list_scans(tmp_path: Path) -> Path:
     """The columns that a build reads, of the files in `scans/`: an audit's other work takes its time."""
     rows = []
     for path in sorted((tmp_path / "scans").iterdir()):
-        shape = nib.load(path).shape[:3]
-        row = {"path": path, "subject": path.name, "content_hash": content_hash([path])}
-        rows.append(row | {"shape": "x".join(map(str, shape)), "spacing_mm": "1x1x1"})
+        shape = "" if path.is_dir() else "x".join(map(str, nib.load(path).shape[:3]))
+        row = {"path": path, "subject": path.name, "content_hash": content_hash(scan_files(str(path)))}
+        rows.append(row | {"shape": shape, "spacing_mm": "1x1x1"})
     (tmp_path / "private").mkdir(exist_ok=True)
     pd.DataFrame(rows).to_csv(tmp_path / "private" / "manifest.csv", index=False)
     return tmp_path / "private" / "manifest.csv"
@@ -75,7 +75,7 @@ def edit(manifest: Path, **columns: object) -> None:
 
 def test_each_row_has_a_volume_of_its_own(manifest: Path, tmp_path: Path, write_series) -> None:
     write_series(tmp_path / "scans" / "dicom", [0.0, 3.0, 6.0])
-    build_manifest(tmp_path / "scans", tmp_path / "private")
+    list_scans(tmp_path)
     stored, rows = store_manifest(manifest, SPEC, tmp_path / "store", channels=1)
     assert len({scan.load().array.tobytes() for scan in stored}) == rows["subject"].nunique() == 3
     for scan, path in zip(stored, rows["path"], strict=True):
@@ -155,7 +155,7 @@ def test_a_source_that_changed_behind_the_manifest_is_refused(manifest: Path, tm
 
 def test_a_file_that_joins_a_dicom_folder_is_noticed(tmp_path: Path, write_series) -> None:
     write_series(tmp_path / "scans" / "dicom", [0.0, 3.0, 6.0])
-    build_manifest(tmp_path / "scans", tmp_path / "private")
+    list_scans(tmp_path)
     manifest = tmp_path / "private" / "manifest.csv"
     assert build_store(manifest, SPEC, tmp_path / "store").refused.empty
     slices = sorted((tmp_path / "scans" / "dicom").iterdir())
@@ -228,6 +228,39 @@ def test_no_identifier_reaches_the_store(tmp_path: Path) -> None:
     for path in files:
         for word in (b"Doe", b"Jane", b"scans", str(tmp_path).encode()):
             assert word not in path.name.encode() + path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("modality", "lowest", "intensity", "reason"),
+    [
+        ("CT", 0, "modality", "is CT without a voxel below -200"),
+        ("MR", -1000, "modality", "is MR, but .* taken for CT; export it again"),
+        ("MR", 0, "window", "is MR, but .* taken for CT; intensity=modality"),
+        ("CT", -1000, "modality", ""),
+        ("", -1000, "modality", ""),
+        ("MR", 0, "modality", ""),
+        ("CT", 0, "window", ""),
+    ],
+)
+def test_modality_and_intensities_must_not_contradict(
+    tmp_path: Path, modality: str, lowest: int, intensity: str, reason: str
+) -> None:
+    (tmp_path / "scans").mkdir()
+    array = np.linspace(lowest, 800, 6 * 7 * 8, dtype=np.float32).reshape(6, 7, 8)
+    nib.save(nib.Nifti1Image(array, np.eye(4)), tmp_path / "scans" / "a.nii")
+    manifest = list_scans(tmp_path)
+    edit(manifest, modality=modality)
+    built = build_store(manifest, SPEC.model_copy(update={"intensity": intensity}), tmp_path / "store")
+    assert (len(built.refused), len(built.made)) == ((1, 0) if reason else (0, 1))
+    if reason:
+        assert re.search(reason, built.refused["reason"].item())
+
+
+def test_a_ct_that_would_lose_its_lungs_is_warned_of(manifest: Path, tmp_path: Path, caplog) -> None:
+    edit(manifest, modality=["CT", "MR"])
+    with caplog.at_level("WARNING", logger="fewlabel"):
+        build_store(manifest, SPEC, tmp_path / "store")
+    assert "1 scans are CT, and lose what is below 0 HU" in caplog.text
 
 
 # Label maps, the plan, the command

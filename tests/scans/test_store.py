@@ -42,7 +42,7 @@ def test_values_come_back_to_12_bits(tmp_path: Path, textured: np.ndarray) -> No
     assert (stored.num_channels, stored.shape, stored.has_labels) == (1, textured.shape[1:], False)
 
 
-@pytest.mark.parametrize(("low", "high"), [(0, 1), (-1, 4), (-1000, -900), (5, 6), (0, 0)])
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (-1.3, 4), (-1000, -900), (5, 6), (0, 0)])
 def test_background_stays_exactly_0(tmp_path: Path, textured: np.ndarray, low: float, high: float) -> None:
     array = low + textured * (high - low)
     array[:, 10:20] = 0

@@ -18,7 +18,8 @@ from toolkit.scans.audit.private import write_private
 from toolkit.scans.isolated import Lost, isolated, num_cores
 from toolkit.scans.labels import label_map_paths, resampled_label_map
 from toolkit.scans.manifest import content_hash, read_manifest, scan_files
-from toolkit.scans.preprocessing import Preprocessing, preprocess
+from toolkit.scans.preprocessing import BELOW_IS_HU, Preprocessing, is_hounsfield, preprocess
+from toolkit.scans.reasons import Reason
 from toolkit.scans.sources import Sources, state_of
 from toolkit.scans.store import StoredVolume, VolumeStore, store_key
 from toolkit.scans.volumes import Volume, is_folder, one_line_errors, quiet_readers, read_volume, split_path
@@ -89,7 +90,9 @@ def build_store(
             keys[number] = key
         elif only is None or number in only:
             todo.append(number)
-    tasks = [(rows["path"][n], rows["content_hash"][n], masks[n], spec, folder, channels) for n in todo]
+    _warn_of_percentiles(rows["modality"], spec)
+    columns = list(zip(rows["path"], rows["content_hash"], rows["modality"], masks, strict=True))
+    tasks = [(*columns[number], spec, folder, channels) for number in todo]
     results = _results(tasks, num_workers or num_cores(), timeout_s)
     for place, result in track(results, "Storing scans", total=len(tasks)):
         number = todo[place]
@@ -157,9 +160,18 @@ def key_of(scan_hash: str, label_map_hash: str, spec: Preprocessing) -> str:
 
 
 def store_scan(
-    path: str, recorded: str, label_map: str, spec: Preprocessing, folder: Path, channels: int | None
+    path: str, recorded: str, modality: str, label_map: str, spec: Preprocessing, folder: Path, channels: int | None
 ) -> dict[str, Any]:
     """Stores one scan, in any process.
+
+    Args:
+        path: Of the manifest, as the next two.
+        recorded: The content hash.
+        modality: DICOM's word, or "".
+        label_map: Its file, or "".
+        spec: See `build_store`.
+        folder: See there.
+        channels: See there.
 
     Returns:
         `refused`, why; or `key`, `hashes` and `state` of the sources, and `made`, what it took, None where the scan was
@@ -167,13 +179,21 @@ def store_scan(
     """
     try:
         with quiet_readers():
-            return _stored(path, recorded, label_map, spec, VolumeStore(folder), channels)
+            return _stored(path, recorded, modality, label_map, spec, VolumeStore(folder), channels)
     except DataError as error:
         return {"refused": " ".join(str(error).split()).removeprefix(f"{path}: ")}
+    except MemoryError:
+        return {"refused": f"{Reason.TOO_LARGE}: does not fit into the memory; use fewer --workers"}
 
 
 def _stored(
-    path: str, recorded: str, label_map: str, spec: Preprocessing, store: VolumeStore, channels: int | None
+    path: str,
+    recorded: str,
+    modality: str,
+    label_map: str,
+    spec: Preprocessing,
+    store: VolumeStore,
+    channels: int | None,
 ) -> dict[str, Any]:
     if not re.fullmatch("[0-9a-f]{64}", recorded):  # rows with the same wrong hash would share one scan
         raise DataError(f"content_hash is {recorded!r}, not 64 hex digits; `fewlabel data audit` writes it")
@@ -190,7 +210,8 @@ def _stored(
     made: dict[str, Any] = {}
 
     def make() -> tuple[Volume, np.ndarray | None]:
-        scan = preprocess(_read(path, channels, made), spec)  # which nobody holds besides, so that it is freed midway
+        # Nobody holds the raw scan besides `preprocess`, so that it is freed midway.
+        scan = preprocess(_read(path, modality, spec, channels, made), spec)
         made["voxels"] = scan.array.size
         return scan, resampled_label_map(label_map, scan) if label_map else None
 
@@ -201,12 +222,24 @@ def _stored(
     return {"key": key, "hashes": hashes, "state": state, "made": made}
 
 
-def _read(path: str, channels: int | None, made: dict[str, Any]) -> Volume:
+def _read(path: str, modality: str, spec: Preprocessing, channels: int | None, made: dict[str, Any]) -> Volume:
     volume = read_volume(path)
     made["voxels_read"] = volume.array.size
     if channels is not None and len(volume.array) != channels:
         raise DataError(_wrong_channels(len(volume.array), channels))
+    in_hu = is_hounsfield(volume.array, spec)
+    if spec.intensity == "modality" and modality == "CT" and not in_hu:
+        raise DataError(f"is CT without a voxel below {BELOW_IS_HU:g}: Hounsfield units? If so, intensity=window")
+    if in_hu and modality not in ("", "CT", "CT?"):
+        advice = "intensity=modality" if spec.intensity == "window" else "export it again"
+        raise DataError(f"is {modality}, but by its intensities or by `intensity` it would be taken for CT; {advice}")
     return volume
+
+
+def _warn_of_percentiles(modalities: pd.Series, spec: Preprocessing) -> None:
+    num_ct = int(modalities.str.startswith("CT").sum())
+    if num_ct and spec.intensity in ("percentiles", "zscore") and spec.foreground == "positive":
+        log.warning("%d scans are CT, and lose what is below 0 HU (lung, fat); intensity=modality keeps it", num_ct)
 
 
 def _wrong_channels(found: int, wanted: int) -> str:

@@ -61,10 +61,11 @@ def plan_store(manifest: Path, spec: Preprocessing, folder: Path, **options: Any
     made, rest = built.made, np.setdiff1d(left, sample)
     num_bytes = seconds = None
     if len(made):
-        share = made["voxels"].sum() / grid[made["row"]].sum()  # channels make it more than 1, a crop less
-        num_bytes = float(made["num_bytes"].sum() / made["voxels"].sum() * share * grid.sum())
-        work = made["seconds"].sum() / (made["voxels_read"].sum() + made["voxels"].sum())
-        seconds = float(work * share * (raw[rest] + grid[rest]).sum() / max(1, min(num_workers, len(rest))))
+        voxels, voxels_read, taken = made["voxels"].sum(), made["voxels_read"].sum(), made["seconds"].sum()
+        share = voxels / grid[made["row"]].sum()  # channels make it more than 1, a crop less
+        num_bytes = float(made["num_bytes"].sum() / voxels * share * grid.sum())
+        work = voxels_read / raw[made["row"]].sum() * raw[rest] + share * grid[rest]
+        seconds = float(taken / (voxels_read + voxels) * work.sum() / max(1, min(num_workers, len(rest))))
     return Plan(
         len(before.rows), len(left), len(sample), num_bytes, 4.0 * grid.sum(), seconds, num_workers, built.refused
     )
