@@ -38,7 +38,7 @@ def test_leakage_is_refused_unless_allowed() -> None:
 
 
 def test_pseudonyms_of_another_key_are_refused_since_nothing_can_be_compared(tmp_path: Path) -> None:
-    mine, other = "0011aabb.", "ffee9988."
+    mine, other = MINE, OTHER
     record_seen(tmp_path, ["page 7", mine + "0" * 16])
     refuse_seen(tmp_path, ["page 8", mine + "1" * 16])
     refuse_seen(tmp_path, ["page 8"])  # no pseudonym in the test: names compare as they are
@@ -47,6 +47,8 @@ def test_pseudonyms_of_another_key_are_refused_since_nothing_can_be_compared(tmp
     refuse_seen(tmp_path, [other + "1" * 16], allow=True)
     record_seen(tmp_path, ["page 7"])
     refuse_seen(tmp_path, [other + "1" * 16])  # pretraining saw no pseudonym at all
+    with pytest.raises(DataError, match="another key"):
+        refuse_leakage([MINE + "0" * 16], [OTHER + "1" * 16])
 
 
 @pytest.mark.parametrize("saved", [False, True])
@@ -112,6 +114,13 @@ def test_a_record_of_a_newer_format_is_refused(tmp_path: Path) -> None:
     record = json.loads((tmp_path / SEEN_FILE).read_text()) | {"format": 3}
     (tmp_path / SEEN_FILE).write_text(json.dumps(record))
     with pytest.raises(DataError, match=r"newer fewlabel \(format 3\)"):
+        refuse_seen(tmp_path, ["x"])
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": "two"}'])
+def test_a_damaged_record_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / SEEN_FILE).write_text(text)
+    with pytest.raises(DataError, match=r"damaged .* save the encoder again"):
         refuse_seen(tmp_path, ["x"])
 
 

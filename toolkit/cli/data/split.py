@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from toolkit.cli.app import out
 from toolkit.cli.data.app import data
@@ -75,7 +76,7 @@ def _counts(sides: "dict[str, pd.DataFrame]", columns: list[str]) -> Table:
         chosen = [part if column == "all" else part[part[column] == value] for part in sides.values()]
         subjects = [str(part["subject"].nunique()) for part in chosen]
         name = "" if column == "all" else value or "(empty)"
-        table.add_row(column, name, *subjects, *(str(len(part)) for part in chosen))
+        table.add_row(column, Text(name), *subjects, *(str(len(part)) for part in chosen))
     return table
 
 
