@@ -43,3 +43,12 @@ def test_defaults_and_one_scale_a_view(textured: np.ndarray) -> None:
     )
     # The kernel rounds a background that lies between two stored values to the nearer one.
     np.testing.assert_allclose(batch.numpy(), np.stack(kernel), atol=1e-3)
+
+
+def test_a_batch_never_waits_for_its_device(everything: ViewConfig) -> None:
+    """On torch's `meta` device there are no values to look at, and a tensor left on the CPU is an error."""
+    parameters = sample_parameters(everything, 0, 0, np.arange(4), 0)
+    tensors = {name: tensor.to("meta") for name, tensor in parameters.tensors().items()}
+    crops = torch.empty(4, 2, 30, 31, 32, dtype=torch.int16, device="meta")
+    batch = render_batch(crops, torch.empty(4, 3, device="meta"), tensors, SIZE, scale=torch.ones(4, device="meta"))
+    assert batch.device.type == "meta" and batch.shape == (4, 2, SIZE, SIZE, SIZE)

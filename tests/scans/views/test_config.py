@@ -18,6 +18,7 @@ def test_what_the_user_gives_wins_over_the_modality() -> None:
     asked = ViewConfig(modality="ct", gamma=1.2, gamma_inverted_probability=0.25, bias_field_probability=0.5)
     assert (asked.gamma, asked.gamma_probability, asked.gamma_inverted_probability) == (1.2, 1, 0.25)
     assert asked.bias_field_probability == 0.5
+    assert ViewConfig(modality="ct", bias_field=0.3).bias_field_probability == 1
     assert ViewConfig(modality="ct", rician_probability=0.3).rician_probability == 0.3
 
 

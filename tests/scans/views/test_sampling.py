@@ -5,7 +5,8 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from toolkit.scans.views import ViewConfig, ViewParameters, sample_parameters
+from toolkit.scans.views import ViewConfig, ViewParameters, sample_parameters, sampling
+from toolkit.scans.views.draws import Stream, uniform
 
 SAMPLES = np.arange(400)
 ARRAYS = {
@@ -45,6 +46,18 @@ def test_switching_one_augmentation_off_leaves_the_others_draws_alone(key: str, 
 def test_every_probability_is_in_the_list_above() -> None:
     keys = {key for key in ViewConfig.model_fields if key.endswith("_probability")} - {"flip_probability"}
     assert keys == ARRAYS.keys() - {"shift_voxels"}
+
+
+def test_no_two_augmentations_draw_from_one_stream(everything: ViewConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[Stream] = []
+
+    def noted(seed: int, epoch: int, samples: np.ndarray, view: int, stream: Stream, count: int) -> np.ndarray:
+        used.append(stream)
+        return uniform(seed, epoch, samples, view, stream, count)
+
+    monkeypatch.setattr(sampling, "uniform", noted)
+    sample_parameters(everything, 0, 0, SAMPLES[:3], 0)
+    assert sorted(used) == sorted(Stream)
 
 
 def test_a_flip_moves_nothing_else(everything: ViewConfig) -> None:
