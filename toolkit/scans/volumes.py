@@ -193,7 +193,9 @@ def one_line_errors(path: str | Path) -> Iterator[None]:
     except PermissionError:
         raise ScanError(Reason.NO_PERMISSION, path, "you may not read it; ask whom it belongs to") from None
     except MemoryError:
-        raise ScanError(Reason.TOO_LARGE, path, "does not fit into the memory; crop or downsample the scan") from None
+        raise ScanError(
+            Reason.TOO_LARGE, path, "does not fit into the memory of a process; use fewer of them, or crop the scan"
+        ) from None
     except EOFError:
         raise ScanError(Reason.TRUNCATED, path, "ends too early; copy it again") from None
     except (

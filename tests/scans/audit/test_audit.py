@@ -255,9 +255,11 @@ def test_a_second_audit_reads_only_what_changed(run, dicom, nifti, monkeypatch: 
     monkeypatch.setattr(folder_module, "isolated", spy)
     pd.testing.assert_frame_equal(run().manifest, first.manifest)
     assert asked == []
-    path.write_bytes(path.read_bytes()[:-1])
-    assert refused(run()) == {"b.nii": "truncated"}
-    assert asked == [("look", 1)]
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    for _ in range(2):  # a refusal is not remembered: the cause may go without a trace in size or time
+        assert refused(run()) == {"b.nii": "truncated"}
+    assert asked == [("look", 1)] * 2
 
 
 def test_the_number_of_processes_changes_nothing(tmp_path: Path, run, dicom, nifti) -> None:

@@ -90,6 +90,21 @@ def test_no_planted_name_is_in_anything_but_the_private_tables(
     assert set(manifest.sequence) == {"FLAIR", "T1"}
 
 
+def test_a_store_and_its_builder_name_nobody(
+    tmp_path: Path, planted: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run(tmp_path, "--keep-all-series")
+    (tmp_path / "in" / "HANNELORE_MUELLER_T1.nii.gz").write_bytes(b"changed since")  # so that one is refused
+    capfd.readouterr()
+    outcome = CliRunner().invoke(app, ["data", "build", "private/manifest.csv", "--out", "store"])
+    assert outcome.exit_code == 3, outcome.output
+    assert names_in((outcome.output + "".join(capfd.readouterr())).encode()) == []
+    stored = [path for path in (tmp_path / "store").rglob("*") if path.is_file()]
+    assert stored
+    assert [path for path in stored if names_in(str(path.relative_to(tmp_path)).encode() + path.read_bytes())] == []
+
+
 def test_init_writes_no_name_either(
     tmp_path: Path, planted: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ) -> None:

@@ -46,7 +46,9 @@ def audit(
 
     Subjects, studies and sites become keyed hashes. The key lies in $FEWLABEL_DATA/.key (~/.cache/fewlabel/data/.key)
     and is drawn on first use: with one key the same person has the same pseudonym in every audit, in `fewlabel init`
-    and in tables of texts, so keep it, and share it with nobody. Dates and free texts are not kept.
+    and in tables of texts, so keep it, and share it with nobody. Dates and free texts are not kept: a session is a
+    number in order, a sequence one of a few names, a site a keyed hash of InstitutionName, a scanner its maker and
+    model without any word that names a person or place in the same tags.
 
     [bold]Examples[/]
 

@@ -151,10 +151,11 @@ def _answers(
             if not isinstance(result, Lost):
                 for number, answer in zip(batch, result, strict=True):
                     answers[number] = answer
-                    memory.put(questions[number], answer)
+                    if "refused" not in answer:  # next time it may be allowed, whole, or fit into the memory
+                        memory.put(questions[number], answer)
             elif len(batch) > 1:
                 lost += [[number] for number in batch]  # one of them did it: each by itself
-            else:  # not remembered: with more time or memory it may be read
+            else:
                 answers[batch[0]] = {"refused": [result.reason, result.detail]}
         batches = lost
     return answers

@@ -1,4 +1,4 @@
-"""What earlier audits found out, so that the next one reads only what is new or changed. As private as the rest."""
+"""What earlier audits read, so that the next one reads only what is new, changed or was refused. As private as they."""
 
 import json
 import os
