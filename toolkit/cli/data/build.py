@@ -36,10 +36,11 @@ def build(
 ) -> None:
     """Preprocess every scan of a manifest once, into a compressed store.
 
-    Scans are found again by their content, the preprocessing and the version of both, so nothing is ever stale: what is
-    stored is kept, what is new or changed is built, and the same command goes on where it was cut off. Several builds
-    at once share the work. A scan that cannot be used is listed with its reason in build_refused.csv beside the
-    manifest, and the command ends with code 3.
+    Scans are found again by their content, the preprocessing and the version of
+    both, so nothing is ever stale: what is stored is kept, what is new or
+    changed is built, and the same command goes on where it was cut off. Several
+    builds at once share the work. A scan that cannot be used is listed with its
+    reason in build_refused.csv beside the manifest, and the exit code is 3.
 
     [bold]Examples[/]
 
