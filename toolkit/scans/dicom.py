@@ -1,9 +1,12 @@
 """DICOM headers: which files are images, which series they belong to, and the few tags that are looked at."""
 
+import contextlib
 import functools
 import hashlib
+import logging
 import os
 import re
+import warnings
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,8 +20,8 @@ from toolkit.errors import DataError
 from toolkit.scans.reasons import Reason, ScanError
 
 _TAGS = [
-    "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID", "PatientID",
-    "PatientName", "AccessionNumber", "StudyDate", "StudyTime", "Modality", "ImageType", "SeriesDescription",
+    "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "PatientID", "PatientName",
+    "AccessionNumber", "StudyDate", "StudyTime", "Modality", "ImageType", "SeriesDescription",
     "ProtocolName", "BodyPartExamined", "InstitutionName", "Manufacturer", "ManufacturerModelName",
     "ConvolutionKernel", "ContrastBolusAgent", "BurnedInAnnotation", "RecognizableVisualFeatures",
     "ReferringPhysicianName", "OperatorsName", "StationName", "Rows", "Columns", "SamplesPerPixel", "BitsAllocated",
@@ -33,10 +36,10 @@ ANY_DEPTH = "**"
 
 @dataclass(frozen=True)
 class DicomHeader:
-    """What is read of one image file besides its pixels. Holds identifiers: it never leaves the process that reads.
+    """What is read of one image file besides its pixels. Holds identifiers: for the audit alone.
 
     Attributes:
-        files: The file.
+        file: Its path.
         names: Words of the tags that name people and places.
         frames: For each frame its position (3 numbers), orientation (6) and pixel spacing (2), None where unknown.
     """
@@ -48,7 +51,6 @@ class DicomHeader:
     sop_class: str = ""
     transfer_syntax: str = ""
     study_uid: str = ""
-    frame_of_reference: str = ""
     person: str = ""
     accession: str = ""
     time: str = ""
@@ -78,7 +80,7 @@ def looks_like_dicom(path: Path) -> bool:
         head = file.read(_PREFIX_AT + 4)
     if head[_PREFIX_AT:] == b"DICM":
         return True
-    # Without preamble a file begins with an element of group 2 or 8, in either byte order, small in its number.
+    # Without preamble a file begins with an element of group 2 or 8 (little-endian), small in its number.
     return head[:4] in {bytes([group, 0, element, 0]) for group in (2, 8) for element in (0, 1, 2, 5, 8, 16, 18, 22)}
 
 
@@ -89,13 +91,26 @@ def read_header(path: Path) -> DicomHeader | None:
         ScanError: The header is damaged.
     """
     try:
-        data = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS, force=True)
-        return _header(path, data)
+        with quiet_readers():
+            return _header(path, pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS, force=True))
     except OSError:
         raise
     except Exception as error:  # over damaged bytes pydicom raises whatever happens, struct.error for one
         reason = " ".join(str(error).split())[-200:] or type(error).__name__
         raise ScanError(Reason.UNREADABLE, path, f"damaged DICOM file ({reason}); copy it again") from None
+
+
+@contextlib.contextmanager
+def quiet_readers() -> Iterator[None]:
+    """Readers warn with the values of tags and the names of files; neither belongs on anybody's screen."""
+    logger = logging.getLogger("pydicom")
+    before, logger.disabled = logger.disabled, True
+    try:
+        with warnings.catch_warnings(), pydicom.config.disable_value_validation():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.disabled = before
 
 
 def find_series(folder: Path, series_uid: str = "") -> dict[str, list[Path]]:
@@ -190,7 +205,6 @@ def _header(path: Path, data: pydicom.Dataset) -> DicomHeader | None:
         sop_class=sop_class,
         transfer_syntax=str(meta.get("TransferSyntaxUID", "")),
         study_uid=text("StudyInstanceUID"),
-        frame_of_reference=text("FrameOfReferenceUID"),
         person=text("PatientID"),
         accession=text("AccessionNumber"),
         time=text("StudyDate") and text("StudyDate") + text("StudyTime"),

@@ -1,10 +1,8 @@
 """Volumes from files: NIfTI, NRRD, MetaImage and DICOM series, always float32, always right-anterior-superior."""
 
 import contextlib
-import logging
 import os
 import struct
-import warnings
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,12 +10,11 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-import pydicom
 
 from toolkit.console import log
 from toolkit.errors import DataError
 from toolkit.scans import itk, nifti
-from toolkit.scans.dicom import ANY_DEPTH, find_series
+from toolkit.scans.dicom import ANY_DEPTH, find_series, quiet_readers
 from toolkit.scans.reasons import Reason, ScanError
 from toolkit.scans.series import read_series
 
@@ -168,19 +165,6 @@ def _volume(data: np.ndarray, affine: np.ndarray, path: str | Path) -> Volume:
         log.warning("%.2g of a scan's voxels are not finite; they count as 0", 1 - finite.mean())
         array = np.where(finite, array, np.float32(0))
     return Volume(array, affine.astype(np.float64))
-
-
-@contextlib.contextmanager
-def quiet_readers() -> Iterator[None]:
-    """Readers warn with the values of tags and the names of files; neither belongs on anybody's screen."""
-    logger = logging.getLogger("pydicom")
-    before, logger.disabled = logger.disabled, True
-    try:
-        with warnings.catch_warnings(), pydicom.config.disable_value_validation():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.disabled = before
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from toolkit.scans.dicom import looks_like_dicom, read_header
 from toolkit.scans.fingerprints import fingerprint
 from toolkit.scans.manifest import content_hash, scan_files
 from toolkit.scans.reasons import Reason, ScanError
-from toolkit.scans.volumes import Volume, is_volume_file, one_line_errors, quiet_readers, read_files
+from toolkit.scans.volumes import Volume, is_volume_file, one_line_errors, read_files
 
 THUMBNAIL_PIXELS = 64
 _FACE_FILLS = 0.4
@@ -48,7 +48,7 @@ def look(items: list[tuple[list[str], str]]) -> list[dict[str, Any]]:
 
 def _or_refused(function: Callable[[Any, str], dict[str, Any]], argument: Any, path: str) -> dict[str, Any]:
     try:
-        with quiet_readers(), one_line_errors(path):
+        with one_line_errors(path):
             return function(argument, path)
     except ScanError as error:
         return {"refused": [error.reason, error.detail]}
