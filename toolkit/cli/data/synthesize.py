@@ -65,7 +65,7 @@ def synthesize(
 
     [bold]Keys[/] besides the flags: sequences=[T1,T2,FLAIR], missing (how often
     one is), names_in_files, multiframe, lesion.prevalence,
-    lesion.volume_ml=[1,8], lesion.region (anywhere, white_matter, cortex,
+    lesion.volume_ml=[2,10], lesion.region (anywhere, white_matter, cortex,
     left, right), lesion.contrast, lesion.growth (from session to session).
     """
     from toolkit.scans.cohort import CohortConfig

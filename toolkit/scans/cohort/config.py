@@ -21,11 +21,11 @@ class LesionConfig(Section):
     kinds: Annotated[tuple[Kind, ...], Field(min_length=1)] = ("bright_sharp",)
     """Drawn from these, equally often: brighter or darker than the tissue on every sequence, with an edge of half a
     millimetre or one that fades out."""
-    volume_ml: tuple[Millilitres, Millilitres] = (1.0, 8.0)
+    volume_ml: tuple[Millilitres, Millilitres] = (2.0, 10.0)
     """Limits of the volume, drawn evenly on a logarithmic scale."""
     region: Literal["anywhere", "white_matter", "cortex", "left", "right"] = "anywhere"
     """Where in the brain the centre may lie."""
-    contrast: float = Field(0.3, gt=0, le=1)
+    contrast: float = Field(0.4, gt=0, le=1)
     """Change of intensity at its centre; white matter on T1 is about 0.85."""
     growth: float = Field(1.15, gt=0)
     """Factor of the volume from one session to the next."""
