@@ -9,6 +9,7 @@ import pytest
 import SimpleITK as sitk
 
 from toolkit.scans import read_volume
+from toolkit.scans.itk import is_unplaced
 from toolkit.scans.manifest import content_hash, scan_files
 from toolkit.scans.reasons import Reason, ScanError
 
@@ -42,6 +43,7 @@ def test_all_kinds_give_the_same_volume(tmp_path: Path, image: sitk.Image, name:
     sitk.WriteImage(image, tmp_path / name, useCompression=packed)
     volume = read_volume(tmp_path / name)
     assert volume.spacing_mm == (1.0, 1.5, 2.0)
+    assert not is_unplaced(tmp_path / name)
     np.testing.assert_array_equal(volume.array[0], sitk.GetArrayFromImage(image).transpose(2, 1, 0)[::-1, ::-1])
     np.testing.assert_allclose(volume.affine @ [10, 9, 0, 1], [3, -4, 5, 1])  # the origin, from LPS to RAS
     assert len(scan_files(str(tmp_path / name))) == (2 if name.endswith(("hd", "hdr")) else 1)
@@ -114,6 +116,7 @@ def test_slices_in_files_of_their_own_are_read(tmp_path: Path, image: sitk.Image
     for name in ("numbered.nhdr", "listed.nhdr"):
         np.testing.assert_array_equal(read_volume(tmp_path / name).array[0][::-1, ::-1], array.transpose(2, 1, 0))
         assert len(scan_files(str(tmp_path / name))) == 10
+    assert is_unplaced(tmp_path / "listed.nhdr")
     before = content_hash(scan_files(str(tmp_path / "listed.nhdr")))
     (tmp_path / "s05.raw").write_bytes(bytes(220))
     assert content_hash(scan_files(str(tmp_path / "listed.nhdr"))) != before

@@ -113,7 +113,7 @@ def _texts(source: Path, name: str, text: str | None, label: str | None, languag
 
 def _scans(source: Path, to: Path, name: str) -> Draft:
     from toolkit.scans.audit import audit_folder
-    from toolkit.scans.audit.look import NOT_IN_MR
+    from toolkit.scans.preprocessing import BELOW_IS_HU
     from toolkit.scans.volumes import split_path
 
     private = to / "private" / name
@@ -139,7 +139,9 @@ def _scans(source: Path, to: Path, name: str) -> Draft:
     settings = f"manifest: private/{name}/manifest.csv"
     guessed = (manifest["modality"] == "CT?").sum()
     if guessed:
-        saw.append(("note", f"CT? is a guess: {guessed} go below {NOT_IN_MR}, as Hounsfield units do and MR does not"))
+        saw.append(
+            ("note", f"CT? is a guess: {guessed} go below {BELOW_IS_HU:g}, as Hounsfield units do and MR does not")
+        )
     if manifest["modality"].isin(["CT", "CT?"]).any():
         # Not otsu: its threshold lies between air and tissue and would cut the lungs out.
         settings += "\npreprocessing:\n  foreground: all  # CT: fat and lung are below 0, and count"

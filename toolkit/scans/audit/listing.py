@@ -11,12 +11,12 @@ import pandas as pd
 from toolkit.cards.pseudonyms import pseudonym_key
 from toolkit.scans.audit.candidates import Candidate
 from toolkit.scans.audit.link import Labels
-from toolkit.scans.audit.look import NOT_IN_MR
 from toolkit.scans.audit.page import write_page
 from toolkit.scans.audit.people import People, scanner_name
 from toolkit.scans.audit.private import write_private
 from toolkit.scans.dicom import DicomHeader
 from toolkit.scans.manifest import COLUMNS
+from toolkit.scans.preprocessing import BELOW_IS_HU
 from toolkit.scans.reasons import ScanError
 
 BURNED_IN = "burned-in annotation: pixels may show a name"
@@ -74,7 +74,7 @@ def write_listing(
                 "sequence": candidate.sequence,
                 "site": people.site(header.institution if header else ""),
                 "scanner": scanner_name(header),
-                "modality": header.modality if header else "CT?" * (answer["lowest"] < NOT_IN_MR),
+                "modality": header.modality if header else "CT?" * (answer["lowest"] < BELOW_IS_HU),
                 "spacing_mm": "x".join(f"{value:.4g}" for value in answer["spacing_mm"]),
                 "shape": "x".join(map(str, answer["shape"])),
                 "label": labels.of(candidate),

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from toolkit.errors import DataError
-from toolkit.scans import nifti
+from toolkit.scans import itk, nifti
 from toolkit.scans.audit.walk import DICOM_SUFFIXES
 from toolkit.scans.dicom import looks_like_dicom, read_header
 from toolkit.scans.fingerprints import fingerprint
@@ -21,7 +21,6 @@ from toolkit.scans.volumes import Volume, is_volume_file, one_line_errors, read_
 THUMBNAIL_PIXELS = 64
 _FACE_FILLS = 0.4
 """Measured: .66, .72 and .87 of three heads, .04 to .16 of the same after a cut as pydeface makes it."""
-NOT_IN_MR = -200  # no MR or PET image goes so low; in CT air is -1000
 
 
 def read_headers(items: list[tuple[list[str], str]]) -> list[dict[str, Any]]:
@@ -72,7 +71,6 @@ def _header(path: Path, _: str) -> dict[str, Any]:
 
 def _measured(files: list[Path], path: str) -> dict[str, Any]:
     volume = read_files(files, path)
-    name = files[0].name.lower()
     extent_mm = [float(step * count) for step, count in zip(volume.spacing_mm, volume.shape, strict=True)]
     return {
         "spacing_mm": list(volume.spacing_mm),
@@ -82,9 +80,16 @@ def _measured(files: list[Path], path: str) -> dict[str, Any]:
         "lowest": float(volume.array.min()),
         "extent_mm": extent_mm,
         "has_face": has_face(volume),
-        "unplaced": name.endswith(nifti.SUFFIXES) and nifti.is_unplaced(files[0]),
+        "unplaced": _is_unplaced(files[0]),
         "thumbnail": base64.b64encode(_thumbnail(volume).tobytes()).decode("ascii"),
     }
+
+
+def _is_unplaced(file: Path) -> bool:
+    name = file.name.lower()
+    return (name.endswith(nifti.SUFFIXES) and nifti.is_unplaced(file)) or (
+        name.endswith(itk.SUFFIXES) and itk.is_unplaced(file)
+    )
 
 
 def has_face(volume: Volume) -> bool:
