@@ -34,57 +34,57 @@ def _gaussian_weights(sigma):
 def _blur(patch, sigma):
     """Blurs (I, J, K) in place; the border voxels repeat outwards.
 
-    Each plane is blurred along k and j while it lies in the cache; the planes wait in a ring for the sum along i.
+    Each plane is blurred along k and j while it lies in the cache; the planes wait in a ring for the sum along i. All
+    planes have rows as long as the padded one's, so that a sum over a plane is one long loop; the rows' ends are waste.
     """
     weights = _gaussian_weights(np.float64(sigma))
     radius = len(weights) - 1
     ni, nj, nk = patch.shape
-    line = np.empty(nk + 2 * radius, np.float32)
-    rows = np.empty((nj, nk), np.float32)
-    ring = np.empty((2 * radius + 1, nj, nk), np.float32)
+    pitch = nk + 2 * radius
+    padded = np.empty((nj, pitch), np.float32)
+    rows = np.zeros((nj + 2 * radius, pitch), np.float32)
+    ring = np.empty((2 * radius + 1, nj * pitch), np.float32)
+    sums = np.empty((nj, pitch), np.float32)
+    along_k = rows.reshape(-1)[radius * pitch : (radius + nj) * pitch - 2 * radius]
     for i in range(ni + radius):
         if i < ni:
-            plane = ring[i % len(ring)]
             for j in range(nj):
-                line[:radius] = patch[i, j, 0]
-                line[radius : radius + nk] = patch[i, j]
-                line[radius + nk :] = patch[i, j, nk - 1]
-                _along_a_line(line, weights, rows[j])
-            for j in range(nj):
-                row = plane[j]
-                for k in range(nk):
-                    row[k] = weights[0] * rows[j, k]
-                for tap in range(1, radius + 1):
-                    _add(rows[max(j - tap, 0)], rows[min(j + tap, nj - 1)], weights[tap], row)
+                padded[j, :radius] = patch[i, j, 0]
+                padded[j, radius : radius + nk] = patch[i, j]
+                padded[j, radius + nk :] = patch[i, j, nk - 1]
+            _weighted_sum(padded.reshape(-1), 1, weights, along_k)
+            rows[:radius] = rows[radius]
+            rows[radius + nj :] = rows[radius + nj - 1]
+            _weighted_sum(rows.reshape(-1), pitch, weights, ring[i % len(ring)])
         middle = i - radius
         if middle >= 0:
-            for j in range(nj):
-                row, source = patch[middle, j], ring[middle % len(ring), j]
-                for k in range(nk):
-                    row[k] = weights[0] * source[k]
-                for tap in range(1, radius + 1):
-                    before, after = max(middle - tap, 0), min(middle + tap, ni - 1)
-                    _add(ring[before % len(ring), j], ring[after % len(ring), j], weights[tap], row)
+            _begin(ring[middle % len(ring)], weights[0], sums.reshape(-1))
+            for tap in range(1, radius + 1):
+                before, after = max(middle - tap, 0), min(middle + tap, ni - 1)
+                _add(ring[before % len(ring)], ring[after % len(ring)], weights[tap], sums.reshape(-1))
+            patch[middle] = sums[:, :nk]
 
 
 @numba.njit(nogil=True, cache=True)
-def _along_a_line(line, weights, out):
-    radius = len(weights) - 1
-    for k in range(len(out)):
-        out[k] = weights[0] * line[k + radius]
+def _weighted_sum(source, step, weights, out):
+    """Place n of `out` becomes the sum over places n to n + 2 radius steps of `source`."""
+    radius, size = len(weights) - 1, len(out)
+    _begin(source[radius * step : radius * step + size], weights[0], out)
     for tap in range(1, radius + 1):
-        _add(
-            line[radius - tap : radius - tap + len(out)],
-            line[radius + tap : radius + tap + len(out)],
-            weights[tap],
-            out,
-        )
+        before, after = (radius - tap) * step, (radius + tap) * step
+        _add(source[before : before + size], source[after : after + size], weights[tap], out)
+
+
+@numba.njit(nogil=True, cache=True)
+def _begin(source, weight, out):
+    for n in range(len(out)):
+        out[n] = weight * source[n]
 
 
 @numba.njit(nogil=True, cache=True)
 def _add(one, other, weight, out):
-    for k in range(len(out)):
-        out[k] += weight * (one[k] + other[k])
+    for n in range(len(out)):
+        out[n] += weight * (one[n] + other[n])
 
 
 @numba.njit(nogil=True, cache=True)
