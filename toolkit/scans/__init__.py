@@ -8,7 +8,6 @@ from toolkit.scans.atlas_task import (
     read_registered,
 )
 from toolkit.scans.audit import Audit, AuditConfig, audit_folder
-from toolkit.scans.audit.folder import build_manifest
 from toolkit.scans.batches import PatchBatches
 from toolkit.scans.build import build_store, store_manifest
 from toolkit.scans.crops import CropConfig
@@ -53,7 +52,6 @@ __all__ = [
     "atlas_task",
     "audit_folder",
     "balanced_centres",
-    "build_manifest",
     "build_store",
     "class_colours",
     "cut_patches",

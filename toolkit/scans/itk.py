@@ -68,7 +68,7 @@ def read_itk(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def is_unplaced(path: Path) -> bool:
-    """Whether the header says nothing of orientation, so that the axes are taken to run to left, posterior, superior."""
+    """Whether the header says nothing of orientation, so that axes are taken to run to left, posterior, superior."""
     with path.open("rb") as file:
         head = file.read(_MOST_HEADER_BYTES)
     return _ORIENTATION.search(head) is None

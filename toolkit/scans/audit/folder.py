@@ -5,8 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from toolkit.console import track
 from toolkit.errors import DataError
 from toolkit.scans.audit.candidates import Candidate, series_candidates, strangers, volume_candidates
@@ -70,11 +68,6 @@ def audit_folder(folder: str | Path, out_dir: str | Path, config: AuditConfig | 
     if result.manifest.empty:
         raise DataError(f"{folder}: no usable scan (NIfTI, NRRD, MetaImage or DICOM); {out / 'refused.csv'} says why")
     return result
-
-
-def build_manifest(folder: str | Path, out_dir: str | Path) -> pd.DataFrame:
-    """`audit_folder`'s manifest."""
-    return audit_folder(folder, out_dir).manifest
 
 
 def _headers(
