@@ -113,8 +113,8 @@ def _promised_bytes(header: nib.Nifti1Header, path: Path) -> int:
 def _check_agreement(header: nib.Nifti1Header, affine: np.ndarray, unit: float, path: Path) -> None:
     """Where the header says the same twice, both must agree, or one of them is damaged.
 
-    A sform in scanner coordinates (code 1) does not scale, so that its spacing is pixdim's; and a qform of the same code
-    puts every corner in the same place.
+    A sform in scanner coordinates (code 1) does not scale, so that its spacing is pixdim's; and a qform of the same
+    code puts every corner in the same place.
     """
     if int(header["sform_code"]) == 1:
         said = np.abs(np.asarray(header["pixdim"][1:4], float)) * unit
