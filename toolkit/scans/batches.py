@@ -65,7 +65,7 @@ class PatchBatches:
             raise DataError("no scans to train on; check the manifest")
         self.volumes, self.config = volumes, config
         self.batch_size, self.seed = batch_size, seed
-        subjects = subjects or range(len(volumes))
+        subjects = range(len(volumes)) if subjects is None else subjects
         sampler = sampler or SamplerConfig()
         self.pairs: PairConfig = pairs or SameCrop()
         self._crops_per_scan = sampler.crops_per_scan
