@@ -167,7 +167,7 @@ def test_what_is_stored_is_known_without_reading(tmp_path: Path, made: list[str]
     shown = tmp_path / "scans" / "a.nii"
     save(shown, 6, 7, 8)
     list_scans(tmp_path)
-    for number in range(1, 30):
+    for number in range(1, 4):
         (tmp_path / "scans" / f"{number}.nii").hardlink_to(shown)
     manifest = tmp_path / "private" / "manifest.csv"
     row = pd.read_csv(manifest, dtype=str, keep_default_na=False)

@@ -171,6 +171,15 @@ def test_killed_at_any_point_a_scan_is_whole_or_absent(tmp_path: Path, textured:
         assert (stored.labels((0, 0, 0), stored.shape) == 1).all()
 
 
+def test_what_a_killed_builder_left_is_swept_after_a_day(tmp_path: Path) -> None:
+    old, new = tmp_path / ".k.b2nd.1.tmp", tmp_path / ".k.b2nd.2.tmp"
+    for path in (old, new):
+        path.write_bytes(b"half a scan")
+    os.utime(old, (0, time.time() - 90_000))
+    VolumeStore(tmp_path).sweep()
+    assert [path.name for path in tmp_path.iterdir()] == [new.name]
+
+
 def test_two_builders_at_once_make_each_scan_once(tmp_path: Path, textured: np.ndarray) -> None:
     store, start = VolumeStore(tmp_path / "store"), multiprocessing.get_context("fork").Barrier(2)
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from filelock import FileLock
-from pydantic import ValidationError
 
 from toolkit.config import Section
 from toolkit.errors import DataError, DiskError
@@ -254,11 +253,12 @@ def read_header(path: Path) -> StoreHeader:
     """
     try:
         saved: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        assert zlib.crc32(saved["header"].encode()) == saved["crc"]
+        if zlib.crc32(saved["header"].encode()) != saved["crc"]:
+            raise ValueError("checksum")
         return StoreHeader.model_validate_json(saved["header"])
     except FileNotFoundError as error:
         raise DataError(f"{path.parent}: no stored scan {path.stem}; build it first") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, AssertionError, ValidationError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: damaged; delete it and build the store again") from error
 
 
