@@ -54,7 +54,7 @@ def apply_parameters(
     matrices = matrices.astype(np.float32)
     start, extent = whole.astype(np.int64) + low, high - low
     spline = spline_weights(patch_size, max(parameters.displacements.shape[-1], 4))
-    zero, bank = zero_value(source.dtype, scale, offset), endless_bank(patch_size)
+    zero, bank = _stored_zero(source.dtype, scale, offset), endless_bank(patch_size)
     out = np.empty((len(parameters), source.shape[0], patch_size, patch_size, patch_size), np.float32)
 
     def render(part: slice) -> None:
@@ -80,7 +80,7 @@ def apply_parameters(
     return out
 
 
-def zero_value(dtype: np.dtype, scale: float, offset: float) -> np.generic:
+def _stored_zero(dtype: np.dtype, scale: float, offset: float) -> np.generic:
     """The stored value of intensity 0, in the dtype of the stored values."""
     zero = -offset / scale
     stored: np.generic = dtype.type(round(zero) if np.issubdtype(dtype, np.integer) else zero)
