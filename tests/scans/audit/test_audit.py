@@ -14,7 +14,7 @@ from toolkit.errors import DataError
 from toolkit.scans import Volume, read_volume
 from toolkit.scans.audit import Audit, AuditConfig, audit_folder
 from toolkit.scans.audit import folder as folder_module
-from toolkit.scans.audit.memory import Memory
+from toolkit.scans.audit.memory import Memory, question
 from toolkit.scans.manifest import COLUMNS, content_hash, scan_files
 
 
@@ -309,3 +309,11 @@ def test_sequences_without_a_description_are_not_taken_for_the_same(run, dicom) 
     for name in ("a", "b"):
         dicom(name, StudyInstanceUID="1.9", SeriesDescription="", ProtocolName="")
     assert kept(run()) == ["a", "b"]
+
+
+def test_an_answer_of_other_code_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").write_bytes(b"1")
+    before = question("look", [str(tmp_path / "a")])
+    assert question("look", [str(tmp_path / "a")]) == before
+    monkeypatch.setattr("toolkit.scans.audit.memory._code", lambda: "changed")
+    assert question("look", [str(tmp_path / "a")]) != before

@@ -1,5 +1,7 @@
 """What earlier audits read, so that the next one reads only what is new, changed or was refused. As private as they."""
 
+import functools
+import hashlib
 import json
 import os
 import sqlite3
@@ -9,8 +11,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-VERSION = 1
-"""Raise it when what is found out about a file changes."""
 _SAVE_EVERY_S = 2.0
 
 
@@ -55,9 +55,18 @@ class Memory:
 
 
 def question(kind: str, files: Iterable[str]) -> str:
-    """A question about files as they are now: by path, size and time of the last change."""
-    parts = [kind, str(VERSION)]
+    """A question about files as they are now (path, size, time of the last change) to the code as it is now."""
+    parts = [kind, _code()]
     for file in files:
         status = os.stat(file) if os.path.exists(file) else None  # gone meanwhile: its reader will say so
         parts.append(f"{file}\0{status.st_size}\0{status.st_mtime_ns}" if status else file)
     return "\0".join(parts)
+
+
+@functools.cache
+def _code() -> str:
+    """A digest of the code that reads: an answer of other code is none."""
+    total = hashlib.sha256()
+    for source in sorted([*Path(__file__).parent.parent.glob("*.py"), *Path(__file__).parent.glob("*.py")]):
+        total.update(source.read_bytes())
+    return total.hexdigest()[:16]

@@ -117,6 +117,7 @@ def _histogram(values: np.ndarray, name: str, alt: str) -> Markup:
             axes.legend(frameon=False, fontsize=7)
         axes.set_ylabel("scans")
         axes.set_ylim(bottom=0)
+        axes.yaxis.get_major_locator().set_params(integer=True)
     return Markup(svg(figure, name, alt))
 
 
@@ -126,6 +127,8 @@ def _counts(counts: pd.Series, name: str, alt: str) -> Markup:
         axes = figure.subplots()
         axes.bar([str(value) for value in counts.index], counts.to_numpy(), color=COLOURS["ssl"], width=0.6)
         axes.set_ylabel("subjects")
+        axes.set_xlim(-1, len(counts))
+        axes.yaxis.get_major_locator().set_params(integer=True)
     return Markup(svg(figure, name, alt))
 
 
