@@ -61,11 +61,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )  # fmt: skip
     (here / "pretrain.yaml").write_text(
         "output: run\nmanifest: private/split/train.csv\nheld_out: [private/split/test.csv]\nstore: store\n"
-        "views: {patch_size: 16}\nencoder: {width: 4}\n"
+        "label_maps: cohort/labels.csv\nviews: {patch_size: 16}\nencoder: {width: 4}\n"
         "training: {num_steps: 3, batch_size: 4, num_workers: 0}\n"
     )
     pretrain = ["run", "scan_pretrain", "--config", "pretrain.yaml", *(f"preprocessing.{key}" for key in SPEC)]
+    stored = sorted((here / "store").glob("*.json"))
     fewlabel(*pretrain)
+    assert sorted((here / "store").glob("*.json")) == stored, "the run stored again what had been built"
     fewlabel(*pretrain, "manifest=private/manifest.csv", "output=leak", code=1)
     return here
 
