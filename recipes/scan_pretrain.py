@@ -105,8 +105,9 @@ def run(config: Config, *, report: object = None) -> Result:
     preflight(config.training, config.trackers, objective)
     cards = [load_card(name) for name in config.cards]
     data = {card.name: data_digest(card) for card in cards}
-    if config.manifest and config.manifest.is_file():
-        data["manifest"] = hashlib.sha256(config.manifest.read_bytes()).hexdigest()[:16]
+    for name, table in {"manifest": config.manifest, "points": config.crops.points}.items():
+        if table and table.is_file():
+            data[name] = hashlib.sha256(table.read_bytes()).hexdigest()[:16]
     folder = RunFolder(config.output, config, ignore=("store",), data=data)
     store = config.store or (config.manifest.parent if config.manifest else data_root()) / "store"
     registered, about = None, {}

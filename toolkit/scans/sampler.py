@@ -65,15 +65,12 @@ class SubjectSampler:
         if config.balance and not any(groups or ()):
             raise ConfigError(f"sampler.balance: nothing says the {config.balance} of any scan; leave it empty")
         self.batch_size, self.seed, self.config = batch_size, seed, config
-        self._scans = [_turns(rows, groups if config.balance else None) for rows in members_of(codes(subjects))]
+        groups = groups if config.balance else [""] * len(subjects)
+        self._scans = [_turns(rows, groups) for rows in members_of(codes(subjects))]
+        combinations = [frozenset(groups[row] for turn in turns for row in turn) for turns in self._scans]
+        self._groups = members_of(codes(combinations))
+        names = [", ".join(sorted(map(str, combinations[rows[0]]))) for rows in self._groups]
         most = self._most_per_subject()
-        kind = (
-            [frozenset(groups[row] for turn in turns for row in turn) for turns in self._scans]
-            if config.balance
-            else []
-        )
-        self._groups = members_of(codes(kind)) if config.balance else [np.arange(len(self._scans))]
-        names = [", ".join(sorted(map(str, kind[rows[0]]))) if config.balance else "" for rows in self._groups]
         shares = self._shares([len(rows) for rows in self._groups], most, names)
         places = batch_size * shares
         self.batches_a_round = max(
@@ -157,10 +154,8 @@ class SubjectSampler:
         return subjects_KB, turns_KB
 
 
-def _turns(rows: np.ndarray, groups: Sequence[Hashable] | None) -> list[np.ndarray]:
+def _turns(rows: np.ndarray, groups: Sequence[Hashable]) -> list[np.ndarray]:
     """A subject's scans by group, in the order of the rows."""
-    if groups is None:
-        return [rows]
     return [rows[members] for members in members_of(codes([groups[row] for row in rows]))]
 
 
