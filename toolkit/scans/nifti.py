@@ -113,8 +113,8 @@ def _promised_bytes(header: nib.Nifti1Header, path: Path) -> int:
 def _check_agreement(header: nib.Nifti1Header, affine: np.ndarray, unit: float, path: Path) -> None:
     """Where the header says the same twice, both must agree, or one of them is damaged.
 
-    A sform in scanner coordinates (code 1) does not scale, so that its spacing is pixdim's; and a qform of the same
-    code puts every corner in the same place.
+    A sform in scanner coordinates (code 1) does not scale, so that its spacing is pixdim's; and a qform in them
+    too puts every corner in the same place.
     """
     if int(header["sform_code"]) == 1:
         said = np.abs(np.asarray(header["pixdim"][1:4], float)) * unit
@@ -122,7 +122,7 @@ def _check_agreement(header: nib.Nifti1Header, affine: np.ndarray, unit: float, 
         if not np.allclose(said, found, rtol=0.02, atol=1e-3):
             spacings = " and ".join("x".join(f"{value:.4g}" for value in some) for some in (said, found))
             raise ScanError(Reason.INCONSISTENT, path, f"pixdim and sform give two spacings, {spacings} mm; repair one")
-    if int(header["sform_code"]) == int(header["qform_code"]) > 0:
+    if int(header["sform_code"]) == int(header["qform_code"]) == 1:  # aligned ones often keep an old qform
         size = np.asarray(header["dim"][1:4], float)
         corners = np.array([*np.ndindex(2, 2, 2)]) * (size - 1)
         apart = nib.affines.apply_affine(header.get_sform(), corners) - nib.affines.apply_affine(
