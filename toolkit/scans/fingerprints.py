@@ -201,7 +201,7 @@ def _random_rows(count: int) -> np.ndarray:
 
 
 def _unpacked(fingerprints: Sequence[str]) -> np.ndarray:
-    """Bits (N, 2, NUM_BITS // 8) in bytes."""
+    """Bits (N, 2, NUM_BITS // 64), 64 in a number."""
     for text in fingerprints:
         if not _FINGERPRINT.fullmatch(text):
             raise DataError(
@@ -209,7 +209,7 @@ def _unpacked(fingerprints: Sequence[str]) -> np.ndarray:
                 "`fewlabel data audit` writes them anew"
             )
     raw = bytes.fromhex("".join(fingerprints))
-    return np.frombuffer(raw, np.uint8).reshape(len(fingerprints), 2, NUM_BITS // 8)
+    return np.frombuffer(raw, np.uint64).reshape(len(fingerprints), 2, NUM_BITS // 64)
 
 
 def _similarities(a: np.ndarray, b: np.ndarray) -> np.ndarray:
