@@ -56,8 +56,9 @@ def test_each_row_can_be_read_and_says_what_is_there(tmp_path: Path, run, dicom,
 
 def test_everything_is_private_and_pseudonyms_are_of_the_data_root(tmp_path: Path, run, dicom, data_root: Path) -> None:
     dicom("a", PatientID="FAKE-77")
-    found = run()
     private = tmp_path / "private"
+    private.mkdir(mode=0o755)  # made by hand, and open to all
+    found = run()
     assert stat.S_IMODE(private.stat().st_mode) == 0o700
     for name in ("crosswalk.csv", "manifest.csv", "refused.csv", "audit.html", "memory.sqlite"):
         assert stat.S_IMODE((private / name).stat().st_mode) == 0o600, name

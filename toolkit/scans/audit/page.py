@@ -105,8 +105,8 @@ def _figures(manifest: pd.DataFrame) -> list[tuple[str, Markup]]:
 
 def _histogram(values: np.ndarray, name: str, alt: str) -> Markup:
     with drawing():
-        figure = Figure(figsize=(3.6, 2.2), layout="constrained")
-        axes = figure.subplots()
+        figure = Figure(figsize=(3.6, 2.2))
+        axes = figure.add_axes((0.15, 0.12, 0.83, 0.84))
         if values.size:
             edges = np.histogram_bin_edges(values, bins=min(24, max(4, len(values))))
             for axis, (label, colour) in enumerate(
@@ -123,8 +123,8 @@ def _histogram(values: np.ndarray, name: str, alt: str) -> Markup:
 
 def _counts(counts: pd.Series, name: str, alt: str) -> Markup:
     with drawing():
-        figure = Figure(figsize=(3.6, 2.2), layout="constrained")
-        axes = figure.subplots()
+        figure = Figure(figsize=(3.6, 2.2))
+        axes = figure.add_axes((0.15, 0.12, 0.83, 0.84))
         axes.bar([str(value) for value in counts.index], counts.to_numpy(), color=COLOURS["ssl"], width=0.6)
         axes.set_ylabel("subjects")
         axes.set_xlim(-1, len(counts))
