@@ -263,7 +263,7 @@ def test_a_report_is_no_image(tmp_path: Path, head: Volume) -> None:
 def test_a_reader_says_nothing_of_what_it_read(tmp_path: Path, head: Volume, capfd: pytest.CaptureFixture) -> None:
     write_series(head, tmp_path)
     for path in tmp_path.iterdir():  # a value that pydicom warns of, with the value in its warning
-        path.write_bytes(path.read_bytes().replace(b"20200101", b"DOE^JANE"))
+        path.write_bytes(path.read_bytes().replace(b"1.2.826.0", b"1.2.DOE.0"))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert read_volume(tmp_path).shape == head.shape
