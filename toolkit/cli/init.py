@@ -142,10 +142,15 @@ def _scans(source: Path, to: Path, name: str) -> Draft:
         saw.append(
             ("note", f"CT? is a guess: {guessed} go below {BELOW_IS_HU:g}, as Hounsfield units do and MR does not")
         )
-    if manifest["modality"].isin(["CT", "CT?"]).any():
+    is_ct = manifest["modality"].isin(["CT", "CT?"])
+    if is_ct.any():
         # Not otsu: its threshold lies between air and tissue and would cut the lungs out.
-        settings += "\npreprocessing:\n  foreground: all  # CT: fat and lung are below 0, and count"
+        settings += "\npreprocessing:\n  intensity: modality  # CT by its window, others by percentiles"
+        settings += "\n  foreground: all  # CT: fat and lung are below 0, and count"
+        settings += "\nviews: {modality: ct}" * bool(is_ct.all())
         saw.append(("note", "CT has tissue below 0, so all voxels count as foreground, those of other scans too"))
+    else:
+        settings += "\npreprocessing: {foreground: otsu}  # a scanner's noise puts air above 0"
     if refused:
         saw.append(("refused", f"{refused}; {private / 'refused.csv'} says why"))
     places = [split_path(path)[0].relative_to(source.resolve()) for path in manifest["path"]]

@@ -30,6 +30,7 @@ def series(dicom, nifti) -> None:
         ("subject", "subject,label\nFAKE-1,x\nc,y\nFAKE-9,z\n", ["x", "", "y"], ["labels:FAKE-9", "scans:b"]),
         ("accession", "\ufeffaccession;label\nACC2;1\n ACC1 ;0\n", ["0", "1", ""], ["scans:d.nii"]),
         ("path", "path,label\na,x\nb/IM00003.dcm,y\nc\\d.nii,z\n", ["x", "y", "z"], []),
+        ("path", "path,label\nin/a,x\nin/c/d.nii,z\n", ["x", "", "z"], ["scans:b"]),  # from the table's own folder
     ],
 )
 def test_labels_are_joined(run, series, on: str, table: str, labels: list[str], unmatched: list[str]) -> None:

@@ -16,19 +16,20 @@ class Labels:
 
     Args:
         config: `link`, `link_on` and `label_column`.
-        folder: The audit's root, from which paths of the table may start.
+        folder: The audit's root, from which paths of the table may start, or else from the table's own folder.
 
     Raises:
         DataError: The table cannot be read, lacks a column, or gives one scan two labels; its row is named.
     """
 
     def __init__(self, config: AuditConfig, folder: Path) -> None:
-        self._on, self._folder = config.link_on, folder
+        self._on, self._folders = config.link_on, [folder]
         self._labels: dict[str, str] = {}
         self._used: set[str] = set()
         self._unlabelled: list[str] = []
         if config.link is None:
             return
+        self._folders.append(config.link.absolute().parent)
         table = _read(config.link)
         for column in (config.link_on, config.label_column):
             if column not in table:
@@ -62,7 +63,10 @@ class Labels:
         if self._on != "path":
             return name
         inside = name.replace("\\", "/")  # a table made on Windows
-        return str(PurePosixPath(self._folder.as_posix()) / inside) if inside else ""
+        if not inside:
+            return ""
+        paths = [PurePosixPath(folder.as_posix()) / inside for folder in self._folders]
+        return str(next((path for path in paths if split_path(str(path))[0].exists()), paths[0]))
 
     def _keys(self, candidate: Candidate) -> list[str]:
         if self._on == "subject":
