@@ -17,7 +17,8 @@ RATIOS = {
     "store": {"persistent", "memmap", "limit", "bytes", "memory"},
     "views": {"monai"} | ({"torchio"} if os.environ.get("FEWLABEL_TORCHIO") else set()),
 }
-PROGRAMS = {path.stem for path in (ROOT / "benchmarks").glob("*.py")} - {"__init__", "report", "made_up", "torchio_peer"}
+NO_PROGRAMS = {"__init__", "report", "made_up", "torchio_peer"}
+PROGRAMS = {path.stem for path in (ROOT / "benchmarks").glob("*.py")} - NO_PROGRAMS
 
 
 @pytest.mark.slow
