@@ -26,7 +26,7 @@ from toolkit.errors import ConfigError, TrainingError
 from toolkit.finetune import StudyConfig, Task, TrainedConfig, atlas_tasks, lineup, run_study, text_tasks
 from toolkit.finetune.jobs import end_with_parent
 from toolkit.reports import Report, write_report
-from toolkit.scans import AtlasTaskConfig, RegisteredScans, read_registered
+from toolkit.scans import AtlasTaskConfig, RegisteredScans, read_registered, refuse_pretrained_on
 from toolkit.splits import refuse_seen
 from toolkit.text import divide_corpora
 from toolkit.training import RunFolder, refuse_several_processes, set_num_threads
@@ -89,12 +89,13 @@ def run(config: Config, *, report: object = None) -> Result:
     registered = None
     if isinstance(encoder, ScanEncoder):
         registered = read_registered([(card, fetch(card)) for card in cards], encoder.preprocessing)
+        refuse_pretrained_on(config.encoder, registered.seen("test"), allow=config.allow_seen)
         tasks = atlas_tasks(registered, config.atlas)
     else:
         corpora = divide_corpora(cards, config.seed, folder.path.parent / "corpora")
         tasks = text_tasks(corpora, config.task, max_test_per_class=config.max_test_per_class, seed=config.seed)
-    for task in tasks:
-        refuse_seen(config.encoder, task.test_groups, allow=config.allow_seen)
+        for task in tasks:
+            refuse_seen(config.encoder, task.test_groups, allow=config.allow_seen)
     methods = lineup(encoder, config.pretraining, config.scratch, config.finetune)
     # A fresh process for each worker: threads of this one would not survive a fork.
     spawn = multiprocessing.get_context("spawn")

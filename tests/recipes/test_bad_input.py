@@ -86,7 +86,7 @@ def test_a_truncated_scan(working_folder: Path, fewlabel: Command, tmp_path: Pat
             outcome = fewlabel("run", "domain", "--config", "tiny.yaml", f"output={tmp_path / str(size)}")
         finally:
             scan.write_bytes(good)
-        assert_one_line(outcome, 1, scan.name, "truncated or damaged")
+        assert_one_line(outcome, 1, scan.name, "truncated")
 
 
 def test_an_unknown_language(working_folder: Path, fewlabel: Command) -> None:
@@ -150,7 +150,8 @@ def test_no_network(working_folder: Path, fewlabel: Command, monkeypatch: pytest
     arguments = ("scans=null", f"output={tmp_path / 'run'}", f"text.pretrain.cards=[{card}]")
     outcome = fewlabel("run", "domain", "--config", "tiny.yaml", *arguments)
     assert_one_line(outcome, 1, "remote: nowhere-1.0.zip", "check the network")
-    assert [path for path in (working_folder / "cache").rglob("*") if not path.name.startswith(".")] == []
+    cached = (path.relative_to(working_folder / "cache") for path in (working_folder / "cache").rglob("*"))
+    assert [path for path in cached if path.parts[0] != "store" and not path.name.startswith(".")] == []
 
 
 @pytest.fixture

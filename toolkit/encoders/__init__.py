@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toolkit.errors import CheckpointError
-from toolkit.splits import record_seen
+from toolkit.splits import Seen, record_seen
 from toolkit.training.run_folder import replace_folder
 
 if TYPE_CHECKING:
@@ -49,13 +49,13 @@ def encoder_digest(folder: str | Path) -> str:
     return hashlib.sha256(repr(files).encode()).hexdigest()[:16]
 
 
-def save_encoder(encoder: "ScanEncoder | TextEncoder", folder: Path, seen: Iterable[Hashable]) -> None:
+def save_encoder(encoder: "ScanEncoder | TextEncoder", folder: Path, seen: Seen | Iterable[Hashable]) -> None:
     """Writes an encoder and what its pretraining saw; a kill leaves the folder as it was, or complete.
 
     Args:
         encoder: What to save.
         folder: Where `load_encoder` will find it.
-        seen: Subjects or groups of the pretraining data.
+        seen: What the pretraining data show; subjects or groups suffice where there are no scans.
     """
     partial = folder.with_name(f".{folder.name}.partial")
     if partial.exists():

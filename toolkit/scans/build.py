@@ -15,6 +15,7 @@ from toolkit.config import digest
 from toolkit.console import log, track
 from toolkit.errors import DataError
 from toolkit.scans.audit.private import write_private
+from toolkit.scans.crops import stored_candidates
 from toolkit.scans.isolated import Lost, isolated, num_cores
 from toolkit.scans.labels import label_map_paths, resampled_label_map
 from toolkit.scans.manifest import content_hash, read_manifest, scan_files
@@ -217,6 +218,7 @@ def _stored(
 
     started = time.perf_counter()
     stored = store.get_or_make(key, make)
+    stored_candidates(stored)  # else the first steps of a run would look each scan through
     if made:
         made |= {"seconds": time.perf_counter() - started, "num_bytes": stored.num_bytes}
     return {"key": key, "hashes": hashes, "state": state, "made": made}
