@@ -74,12 +74,12 @@ class Halves(PairObjective):
         self.config = config
         encoder.model.get_input_embeddings().requires_grad_(not config.freeze_embeddings)
 
-    def embed(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    def embed(self, batch: dict[str, Any]) -> tuple[Tensor, ...]:
         """Pooled vectors (B, D) of both halves."""
         first, second = split_in_halves(batch["clean_ids"], batch["coins"])
         return self._embedded(first), self._embedded(second)
 
-    def loss(self, z: tuple[Tensor, Tensor]) -> Tensor:
+    def loss(self, z: tuple[Tensor, ...]) -> Tensor:
         """Mean NT-Xent loss of a pair of pooled vectors."""
         return nt_xent_loss(*z, self.config.temperature, gather=self.config.gather)
 
