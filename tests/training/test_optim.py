@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from toolkit.training.optim import LARS, build_optimizer, decay_groups
+from toolkit.training.checkpoints import copied
+from toolkit.training.optim import LARS, build_optimizer, decay_groups, load_optimizer_state
 
 
 def network() -> nn.Sequential:
@@ -82,3 +83,23 @@ def test_adamw_is_the_papers_formula(fused: bool) -> None:
         optimizer.step()
         for name, parameter in net.named_parameters():
             np.testing.assert_allclose(parameter.detach().numpy(), values[name], rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["adamw", "lars"])
+def test_moments_of_channels_last_kernels_survive_a_checkpoint(name: str) -> None:
+    """Fused AdamW does not look at how a moment lies in memory."""
+
+    def steps(reload: bool) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(0)
+        kernel = nn.Conv3d(3, 4, 2).to(memory_format=torch.channels_last_3d).weight
+        kernel.data.copy_(torch.randn(kernel.shape, generator=generator))
+        module = nn.ParameterList([kernel])
+        optimizer = build_optimizer(module, name, lr=0.1, weight_decay=0.0)  # type: ignore[arg-type]
+        for number in range(4):
+            if reload and number == 3:
+                load_optimizer_state(optimizer, copied(optimizer.state_dict()))
+            module[0].grad = torch.randn(kernel.shape, generator=generator).to(memory_format=torch.channels_last_3d)
+            optimizer.step()
+        return module[0].detach()
+
+    assert torch.equal(steps(True), steps(False))

@@ -19,7 +19,7 @@ from toolkit.training.config import TrainingConfig
 from toolkit.training.feed import Feed, Layout
 from toolkit.training.gather import gather_rows, num_processes
 from toolkit.training.machine import on_cpu
-from toolkit.training.optim import build_optimizer, set_learning_rate
+from toolkit.training.optim import build_optimizer, load_optimizer_state, set_learning_rate
 from toolkit.training.preflight import refuse_batch_norm_in_portions, refuse_fp16_on_a_cpu
 from toolkit.training.step import Step
 from toolkit.training.sync_batch_norm import batch_dependent_layers, convert_sync_batch_norm
@@ -176,7 +176,7 @@ class Engine:
             RuntimeError, ValueError, KeyError: It belongs to another model.
         """
         self.objective.load_state_dict(state["module"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_optimizer_state(self.optimizer, state["optimizer"])
         if self.average:
             self.average.load_state_dict(state["average"])
         if self.accelerator.scaler and state.get("scaler"):

@@ -41,6 +41,22 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
         group["lr"] = lr
 
 
+def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Takes back a `state_dict`, each moment in the memory order of its weight.
+
+    Fused AdamW goes through both as they lie in memory (torch 2.13). The moments of channels-last kernels come out of a
+    checkpoint in another order, and would meet the wrong weights without a word.
+
+    Raises:
+        ValueError: It belongs to other parameters.
+    """
+    optimizer.load_state_dict(state)
+    for parameter, moments in optimizer.state.items():
+        for name, moment in moments.items():
+            if isinstance(moment, Tensor) and moment.shape == parameter.shape:
+                moments[name] = torch.empty_like(parameter, dtype=moment.dtype).copy_(moment)
+
+
 class LARS(torch.optim.Optimizer):
     """Momentum SGD with a rate of its own for each layer (You, Gitman & Ginsburg 2017, arXiv:1708.03888).
 
