@@ -147,10 +147,13 @@ def _print_certificates(name: str | None) -> None:
     from toolkit.objectives import OBJECTIVES
     from toolkit.objectives.certify import certify, table
 
-    claims = [claim for method in ([name] if name else OBJECTIVES) for claim in OBJECTIVES.get(method).claims]
+    methods = [OBJECTIVES.get(one) for one in ([name] if name else OBJECTIVES)]
+    claims = {claim.name: claim for method in methods for claim in method.claims}  # methods may share a loss
     if not claims:
-        raise FewlabelError(f"{name} has no loss of its own that is certified; `fewlabel objectives` lists all")
-    certificates = certify(claims)
+        raise FewlabelError(
+            f"{name}: its loss has no certificate; `fewlabel objectives --certificate` has all"
+        )
+    certificates = certify(list(claims.values()))
     out.print(table(certificates), markup=False)
     if failed := [str(one) for one in certificates if one.failed]:
         raise FewlabelError(f"{len(failed)} of {len(certificates)} certificates do not hold: {' | '.join(failed)}")

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from toolkit.config import Section
 from toolkit.objectives.base import ViewObjective, register
+from toolkit.objectives.certify import Claim
 from toolkit.objectives.heads import HeadNorm, mlp_head
 from toolkit.objectives.momentum import MomentumCopy, cosine_momentum
-from toolkit.objectives.simsiam import negative_cosine_similarity
+from toolkit.objectives.simsiam import SimSiam, negative_cosine_similarity
 
 
 class BYOLConfig(Section):
@@ -51,6 +52,7 @@ class BYOL(ViewObjective):
     """
 
     Config: ClassVar[type[Section]] = BYOLConfig
+    claims: ClassVar[tuple[Claim, ...]] = SimSiam.claims
 
     def __init__(self, config: BYOLConfig, encoder: nn.Module) -> None:
         width, out, norm = config.hidden_dim, config.projection_dim, config.head_norm

@@ -13,7 +13,8 @@ from torch import Tensor
 from toolkit.config import Section
 from toolkit.encoders.text import PoolingConfig, TextEncoder
 from toolkit.objectives.base import PairObjective, register
-from toolkit.objectives.simclr import nt_xent_loss
+from toolkit.objectives.certify import Claim
+from toolkit.objectives.simclr import SimCLR, nt_xent_loss
 from toolkit.text.masking import FIRST_REGULAR
 from toolkit.text.tokenizer import BOS, PAD
 
@@ -68,6 +69,7 @@ class Halves(PairObjective):
 
     modality: ClassVar[Literal["scans", "text"]] = "text"
     Config: ClassVar[type[Section]] = HalvesConfig
+    claims: ClassVar[tuple[Claim, ...]] = SimCLR.claims
 
     def __init__(self, config: HalvesConfig, encoder: TextEncoder) -> None:
         super().__init__(config, encoder)
