@@ -52,9 +52,6 @@ class Nearby(ViewObjective):
     def __init__(self, config, encoder):
         super().__init__(config, encoder, mlp_head(encoder.embed_dim, [8], 4, config.head_norm))
 
-    def embed(self, batch):
-        return self.projected(batch)
-
     def loss(self, z):
         return nearby_loss(*z, self.config.nearness, gather=True)
 '''

@@ -68,6 +68,11 @@ def test_each_view_predicts_the_others_codes() -> None:
     expected = swapped_prediction_loss(scores0, codes[1], 0.1) + swapped_prediction_loss(scores1, codes[0], 0.1)
     step = objective(batch)
     assert (step.loss_sum / step.count).item() == pytest.approx(expected.item() / 2, rel=1e-9)
+    # Codes are targets: no gradient went through Sinkhorn.
+    gradients = [
+        torch.autograd.grad(loss, scores0)[0] for loss in (objective.loss((z0, z1, scores0, scores1)), expected / 2)
+    ]
+    torch.testing.assert_close(*gradients)
 
 
 def test_entropies_of_the_codes_are_logged() -> None:

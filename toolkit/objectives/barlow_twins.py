@@ -1,6 +1,6 @@
 """Barlow Twins: a feature agrees over both views, and with no other (Zbontar et al. 2021, arXiv:2103.03230)."""
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -105,10 +105,6 @@ class BarlowTwins(ViewObjective):
     def __init__(self, config: BarlowTwinsConfig, encoder: nn.Module) -> None:
         hidden = [config.hidden_dim, config.hidden_dim]
         super().__init__(config, encoder, mlp_head(encoder.embed_dim, hidden, config.projection_dim, config.head_norm))  # type: ignore[arg-type]
-
-    def embed(self, batch: dict[str, Any]) -> tuple[Tensor, ...]:
-        """Projections (B, D) of both views."""
-        return self.projected(batch)
 
     def loss(self, z: tuple[Tensor, ...]) -> Tensor:
         """The loss of both views' cross-correlation."""

@@ -98,6 +98,10 @@ class ViewObjective(PairObjective):
         self.config: Any = config
         self.head = head
 
+    def embed(self, batch: dict[str, Any]) -> tuple[Tensor, ...]:
+        """Projections (B, D) of both views."""
+        return self.projected(batch)
+
     def projected(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """Projections (B, D) of both views. One pass, so that batch norm sees them together."""
         views = torch.cat([batch["view0"], batch["view1"]])

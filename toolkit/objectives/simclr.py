@@ -1,6 +1,6 @@
 """SimCLR: two views of a sample attract, views of others repel (Chen et al. 2020, arXiv:2002.05709)."""
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -88,10 +88,6 @@ class SimCLR(ViewObjective):
     def __init__(self, config: SimCLRConfig, encoder: nn.Module) -> None:
         head = mlp_head(encoder.embed_dim, [config.hidden_dim], config.projection_dim, config.head_norm)  # type: ignore[arg-type]
         super().__init__(config, encoder, head)
-
-    def embed(self, batch: dict[str, Any]) -> tuple[Tensor, ...]:
-        """Projections (B, D) of both views."""
-        return self.projected(batch)
 
     def loss(self, z: tuple[Tensor, ...]) -> Tensor:
         """Mean NT-Xent loss of a pair of projections."""

@@ -1,6 +1,6 @@
 """VICReg: variance, invariance, covariance (Bardes, Ponce & LeCun 2022, arXiv:2105.04906)."""
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -119,10 +119,6 @@ class VICReg(ViewObjective):
     def __init__(self, config: VICRegConfig, encoder: nn.Module) -> None:
         hidden = [config.hidden_dim, config.hidden_dim]
         super().__init__(config, encoder, mlp_head(encoder.embed_dim, hidden, config.projection_dim, config.head_norm))  # type: ignore[arg-type]
-
-    def embed(self, batch: dict[str, Any]) -> tuple[Tensor, ...]:
-        """Expanded features (B, D) of both views."""
-        return self.projected(batch)
 
     def loss(self, z: tuple[Tensor, ...]) -> Tensor:
         """The weighted sum of the three terms."""

@@ -46,8 +46,8 @@ class Engine:
         objective: Trained in place. `forward(batch)` gives a `Step`. A contrastive one has `embed(batch)`, a tuple of
             (B, D), and `step(z)`, the `Step` of such a tuple without parameters of its own: then a batch in portions
             goes through gradient caching (Gao et al. 2021, arXiv:2101.06983), which gives the gradients of the whole
-            batch in the memory of a portion. `step` is called once for each try of an optimiser step, in the first
-            of two passes over the data; `after_step` once, when the weights have moved.
+            batch in the memory of a portion. `step` is called once in each try of an optimiser step, with all
+            samples of this process; `after_step` once, when the weights have moved.
         config: Rates, portions, precision.
         seed: Seed of everything random inside the objective.
     """
