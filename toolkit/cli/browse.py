@@ -150,9 +150,7 @@ def _print_certificates(name: str | None) -> None:
     methods = [OBJECTIVES.get(one) for one in ([name] if name else OBJECTIVES)]
     claims = {claim.name: claim for method in methods for claim in method.claims}  # methods may share a loss
     if not claims:
-        raise FewlabelError(
-            f"{name}: its loss has no certificate; `fewlabel objectives --certificate` has all"
-        )
+        raise FewlabelError(f"{name}: its loss has no certificate; `fewlabel objectives --certificate` has all")
     certificates = certify(list(claims.values()))
     out.print(table(certificates), markup=False)
     if failed := [str(one) for one in certificates if one.failed]:

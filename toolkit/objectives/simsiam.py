@@ -73,7 +73,7 @@ class SimSiam(ViewObjective):
         what it does.
 
     Memory and cost:
-        Beside SimCLR: COST_SIMSIAM
+        1.0 times SimCLR's time, 1.05 times its memory.
     """
 
     Config: ClassVar[type[Section]] = SimSiamConfig

@@ -111,7 +111,7 @@ class SwAV(ViewObjective):
         `simclr` where every sample is its own class. Groups of very unequal size are cut up: take `vicreg` there.
 
     Memory and cost:
-        Beside SimCLR: COST_SWAV
+        1.0 times SimCLR's time and memory.
     """
 
     Config: ClassVar[type[Section]] = SwAVConfig
