@@ -1,5 +1,6 @@
 """VICReg: variance, invariance, covariance (Bardes, Ponce & LeCun 2022, arXiv:2105.04906)."""
 
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 import torch
@@ -12,6 +13,7 @@ from toolkit.objectives import references
 from toolkit.objectives.base import ViewObjective, register
 from toolkit.objectives.certify import Claim
 from toolkit.objectives.heads import HeadNorm, mlp_head
+from toolkit.training import Step
 from toolkit.training.gather import gather_rows
 
 
@@ -119,6 +121,12 @@ class VICReg(ViewObjective):
     def __init__(self, config: VICRegConfig, encoder: nn.Module) -> None:
         hidden = [config.hidden_dim, config.hidden_dim]
         super().__init__(config, encoder, mlp_head(encoder.embed_dim, hidden, config.projection_dim, config.head_norm))  # type: ignore[arg-type]
+
+    def step(self, z: tuple[Tensor, ...]) -> Step:
+        """The loss, and the deviation that its variance term keeps up: `embedding_std` is of normalised rows."""
+        step = super().step(z)
+        wide = z[0].detach().to(torch.promote_types(z[0].dtype, torch.float32))
+        return replace(step, logs={**step.logs, "feature_std": wide.std(dim=0, unbiased=False).mean()})
 
     def loss(self, z: tuple[Tensor, ...]) -> Tensor:
         """The weighted sum of the three terms."""
