@@ -139,3 +139,9 @@ def test_what_is_embedded_are_rows_of_samples_both_views_first(name: str) -> Non
     if hasattr(objective, "embed"):
         z = objective.embed(batch)
         assert all(part.ndim == 2 and len(part) == len(z[0]) for part in z) and z[0].shape == z[1].shape
+
+
+def test_limits_are_of_what_is_logged(name: str) -> None:
+    objective = make(name).train()
+    logged = {"embedding_std", "effective_rank", "uniformity", *step(objective, example_batch(objective.modality)).logs}
+    assert set(objective.alarm_limits) <= logged

@@ -1,5 +1,6 @@
 """BYOL: a network predicts what its own slow copy says of the other view (Grill et al. 2020, arXiv:2006.07733)."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -12,6 +13,7 @@ from toolkit.objectives.certify import Claim
 from toolkit.objectives.heads import HeadNorm, mlp_head
 from toolkit.objectives.momentum import MomentumCopy, cosine_momentum
 from toolkit.objectives.simsiam import SimSiam, negative_cosine_similarity
+from toolkit.training.alarms import Limit
 
 
 class BYOLConfig(Section):
@@ -53,6 +55,8 @@ class BYOL(ViewObjective):
     """
 
     Config: ClassVar[type[Section]] = BYOLConfig
+    # Without predictor and copy it falls from 0.4 to 0.1 in 10 steps and to 0.02 in 60; a sound run stays above 0.85.
+    alarm_limits: ClassVar[Mapping[str, Limit]] = {"embedding_std": Limit(low=0.3)}
     claims: ClassVar[tuple[Claim, ...]] = SimSiam.claims
 
     def __init__(self, config: BYOLConfig, encoder: nn.Module) -> None:

@@ -1,5 +1,6 @@
 """VICReg: variance, invariance, covariance (Bardes, Ponce & LeCun 2022, arXiv:2105.04906)."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar, Literal
 
@@ -14,6 +15,7 @@ from toolkit.objectives.base import ViewObjective, register
 from toolkit.objectives.certify import Claim
 from toolkit.objectives.heads import HeadNorm, mlp_head
 from toolkit.training import Step
+from toolkit.training.alarms import Limit
 from toolkit.training.gather import gather_rows
 
 
@@ -109,6 +111,9 @@ class VICReg(ViewObjective):
     """
 
     Config: ClassVar[type[Section]] = VICRegConfig
+    # Without the variance term it falls from 0.26 to 0.06 in 15 steps and to 0.01 in 60, which normalised embeddings do
+    # not show; a sound run stays above 0.29.
+    alarm_limits: ClassVar[Mapping[str, Limit]] = {"feature_std": Limit(low=0.1)}
     claims: ClassVar[tuple[Claim, ...]] = (
         Claim(
             vicreg_loss,
