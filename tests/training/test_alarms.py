@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from toolkit.encoders.scan import ScanEncoderConfig
 from toolkit.encoders.text import TextEncoderConfig
 from toolkit.errors import TrainingError
-from toolkit.objectives import OBJECTIVES, nt_xent_loss
+from toolkit.objectives import OBJECTIVES
+from toolkit.objectives.simclr import nt_xent_loss
 from toolkit.reports.monitors import MONITORS
 from toolkit.scans.views import ViewConfig
 from toolkit.training import TrainingConfig, alignment, effective_rank, embedding_std, uniformity
