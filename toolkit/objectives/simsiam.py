@@ -68,7 +68,8 @@ class SimSiam(ViewObjective):
 
     When to use:
         The fewest parts and no negatives: samples that resemble each other, such as neighbouring patches, are not
-        pushed apart. Batches from 32 up, with batch norm in the head.
+        pushed apart. Batches from 32 up, with batch norm in the head, and a quarter of SimCLR's learning rate: above
+        that, few directions are left.
 
     Relations:
         `byol` adds a slow copy, which steadies short trainings. `vicreg` needs no trick against collapse and says
@@ -80,8 +81,8 @@ class SimSiam(ViewObjective):
 
     Config: ClassVar[type[Section]] = SimSiamConfig
     # The last norm keeps `embedding_std` above 0.7 even without the stopped gradient, where the rank falls to 3.5 in 40
-    # steps. A sound short run comes near: 4.4.
-    alarm_limits: ClassVar[Mapping[str, Limit]] = {"effective_rank": Limit(low=4.0)}
+    # steps. On the demo brains it stayed above 15 at a rate of 5e-4, and came to 4.5 at 2e-3, which is too high.
+    alarm_limits: ClassVar[Mapping[str, Limit]] = {"effective_rank": Limit(low=6.0)}
     claims: ClassVar[tuple[Claim, ...]] = (
         Claim(
             negative_cosine_similarity, references.negative_cosine, {}, collapsed=references.negative_cosine_collapsed

@@ -1,6 +1,7 @@
 """SwAV: one view predicts the other's cluster, clusters are of equal size (Caron et al. 2020, arXiv:2006.09882)."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
@@ -15,6 +16,7 @@ from toolkit.objectives.base import ViewObjective, register
 from toolkit.objectives.certify import Claim
 from toolkit.objectives.heads import HeadNorm, mlp_head
 from toolkit.training import Step
+from toolkit.training.alarms import Limit
 from toolkit.training.gather import gather_rows, process_rank
 from toolkit.training.monitors import teacher_entropy
 
@@ -115,6 +117,9 @@ class SwAV(ViewObjective):
     """
 
     Config: ClassVar[type[Section]] = SwAVConfig
+    # Codes too soft to teach are at 1.00 from the start; a sound run ends at 0.56. The entropy of the mean is near 1
+    # in either case, as clusters are levelled.
+    alarm_limits: ClassVar[Mapping[str, Limit]] = {"teacher_entropy": Limit(high=0.95)}
     claims: ClassVar[tuple[Claim, ...]] = (
         Claim(
             swapped_prediction_loss,
