@@ -6,7 +6,8 @@ Both legs with float32, bf16 and fp16: step time, share of it in which the host 
 work), peak memory, samples and tokens a second, and model FLOP utilisation: what torch counts of a step's forward and
 backward pass, by the step time, by the dense bf16 peak of the card (left out for cards that `PEAK_TFLOPS` does not
 name). Then SimCLR with an effective
-batch of 4,096 through gradient caching against its portion alone, and views rendered per second, which the CPU does.
+batch of 4,096 through gradient caching against its portion alone, and views: those that the CPU renders a second, and
+milliseconds for one of 96^3 in batches of 16 on the card (`benchmarks.views` compares these with TorchIO's).
 Made-up data; five windows of steps each, of which the median counts. Steps run through the engine that `fit` runs on,
 without metrics and checkpoints. float32 is torch's default: TF32 in convolutions, not in matrix products.
 
@@ -36,6 +37,8 @@ try:
     from torch.utils.flop_counter import FlopCounterMode
 
     from benchmarks.made_up import Words, scan_batches, scan_objective, stored_volumes, text_batches, text_objective
+    from benchmarks.torchio_peer import BATCH_ON_GPU, made_up_volume, timed
+    from benchmarks.views import batches_on_gpu
     from toolkit.scans.store import StoredVolume
     from toolkit.training import Batches, TrainingConfig, set_num_threads
     from toolkit.training.engine import Engine
@@ -170,6 +173,9 @@ def main() -> None:
             "text": (lambda: text_objective(words, **size["text"]), texts, min(4, workers)),
         }
         values["views_per_s"] = views_per_s(volumes, size["scans"]["patch_size"], num_threads, 8 * size["scan_batch"])
+        if on_gpu:
+            on_card = timed(batches_on_gpu(made_up_volume(160), 96), 4 * BATCH_ON_GPU, torch.cuda.synchronize)
+            values["view_96_on_gpu_ms"] = statistics.median(on_card() for _ in range(5))
         step_ms = {}
         for precision in ("no", "bf16") + (("fp16",) if on_gpu else ()):
             for leg, (build, batches, num_workers) in legs.items():

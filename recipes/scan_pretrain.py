@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from toolkit.cards import data_digest, fetch, load_card, write_model_card
+from toolkit.cards import data_digest, data_root, fetch, load_card, write_model_card
 from toolkit.config import RunConfig, Section, main
 from toolkit.console import log
 from toolkit.encoders import save_encoder
@@ -21,7 +21,22 @@ from toolkit.errors import ConfigError
 from toolkit.finetune import OnlineProbe, atlas_tasks
 from toolkit.objectives import build_objective, config_union
 from toolkit.objectives.simclr import SimCLRConfig
-from toolkit.scans import AtlasTaskConfig, PatchBatches, Preprocessing, ViewConfig, read_registered, store_manifest
+from toolkit.scans import (
+    AtlasTaskConfig,
+    CropConfig,
+    PairConfig,
+    PatchBatches,
+    Preprocessing,
+    SameCrop,
+    SamplerConfig,
+    ViewConfig,
+    manifest_seen,
+    read_manifest,
+    read_points,
+    read_registered,
+    refuse_held_out,
+    store_manifest,
+)
 from toolkit.training import (
     RunFolder,
     TrainingConfig,
@@ -40,7 +55,19 @@ class Pretraining(Section):
     """Your own scans: a manifest that `fewlabel init FOLDER` wrote. Relative to the working folder."""
     cards: tuple[str, ...] = ()
     """Or data cards whose scans share one space with an atlas; their test subjects are left out."""
+    held_out: tuple[Path, ...] = ()
+    """Manifests of scans to test on, such as the test.csv of `fewlabel data split`. A run that would see one of their
+    subjects, files or near-duplicates is refused."""
+    allow_held_out: bool = False
+    """Only warn of that: to study the leak itself."""
     preprocessing: Preprocessing = Preprocessing()
+    store: Path | None = None
+    """Where preprocessed scans are kept, for all runs. Default: `store` beside the manifest or with the cards' data."""
+    label_maps: str = ""
+    """Where the scans of a manifest have label maps, for `crops.label_share`: as `fewlabel data build --label-maps`."""
+    sampler: SamplerConfig = SamplerConfig()
+    crops: CropConfig = CropConfig()
+    pairs: PairConfig = SameCrop()
     views: ViewConfig = ViewConfig()
     encoder: ScanEncoderConfig = ScanEncoderConfig()
     objective: config_union("scans") = SimCLRConfig()  # type: ignore[valid-type]
@@ -78,19 +105,34 @@ def run(config: Config, *, report: object = None) -> Result:
     preflight(config.training, config.trackers, objective)
     cards = [load_card(name) for name in config.cards]
     data = {card.name: data_digest(card) for card in cards}
-    if config.manifest and config.manifest.is_file():
-        data["manifest"] = hashlib.sha256(config.manifest.read_bytes()).hexdigest()[:16]
-    folder = RunFolder(config.output, config, data=data)
-    store, registered = folder.path / "store", None
+    for name, table in {"manifest": config.manifest, "points": config.crops.points}.items():
+        if table and table.is_file():
+            data[name] = hashlib.sha256(table.read_bytes()).hexdigest()[:16]
+    folder = RunFolder(config.output, config, ignore=("store",), data=data)
+    store = config.store or (config.manifest.parent if config.manifest else data_root()) / "store"
+    registered, about = None, {}
     with main_process_first():
         if config.manifest:
-            volumes, subjects = store_manifest(
-                config.manifest, config.preprocessing, store, channels=config.encoder.in_channels
+            rows = read_manifest(config.manifest)
+            seen = manifest_seen(rows)
+            refuse_held_out(seen, config.held_out, allow=config.allow_held_out)
+            volumes, _ = store_manifest(
+                config.manifest,
+                config.preprocessing,
+                store,
+                channels=config.encoder.in_channels,
+                label_maps=config.label_maps,
             )
+            about = {"sessions": rows["session"].tolist()}
+            if config.sampler.balance:
+                about["groups"] = rows[config.sampler.balance].tolist()
+            if config.crops.points:
+                about["points"] = read_points(config.crops.points, rows)
         else:
             registered = read_registered([(card, fetch(card)) for card in cards], config.preprocessing)
+            seen = registered.seen("pool", "pretraining")
+            refuse_held_out(seen, [*config.held_out, registered.seen("test")], allow=config.allow_held_out)
             volumes = registered.store(store, config.preprocessing)
-            subjects = [scan.subject for scan in registered.of("pool", "pretraining")]
     training = config.training
     batches = PatchBatches(
         volumes,
@@ -98,6 +140,11 @@ def run(config: Config, *, report: object = None) -> Result:
         training.batch_size,
         config.seed,
         num_threads=max(1, num_threads // max(1, training.num_workers)),
+        subjects=seen.subjects,
+        sampler=config.sampler,
+        crops=config.crops,
+        pairs=config.pairs,
+        **about,
     )
     evaluate = None
     if training.evaluate_every and registered:
@@ -107,12 +154,12 @@ def run(config: Config, *, report: object = None) -> Result:
     result = Result(encoder, {config.objective.name: folder.metrics_path}, batches)
     if config.plan or not is_main_process():
         return result
-    save_encoder(encoder, folder.path / "encoder", subjects)
+    save_encoder(encoder, folder.path / "encoder", seen)
     write_model_card(
         folder.path,
         title="A scan encoder",
         summary=f"A 3D residual network ({encoder.embed_dim} features), {config.method}, {training.num_steps} steps of "
-        f"{training.batch_size} patches of {config.views.patch_size} voxels, from {len(set(subjects))} subjects.",
+        f"{training.batch_size} patches of {config.views.patch_size} voxels, from {len(set(seen.subjects))} subjects.",
         library="monai",
         usage="embeddings = encoder.embed(patches)  # (N, 1, I, J, K) raw intensities, RAS, at encoder.spacing_mm",
         cards=cards,

@@ -1,6 +1,7 @@
 """Each benchmark runs to its end with `--quick`, and its last line is the result that DESIGN.md asks for."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,11 +10,15 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 RATIOS = {
+    "loader": {"wait"},
     "loop": {"bare", "checkpoint", "trainer"},
     "gradient_caching": {"memory", "memory_of_plain", "time_of_plain"},
     "gpu": {"bf16_scans", "bf16_text", "caching_time"},
+    "store": {"persistent", "memmap", "limit", "bytes", "memory"},
+    "views": {"monai"} | ({"torchio"} if os.environ.get("FEWLABEL_TORCHIO") else set()),
 }
-PROGRAMS = {path.stem for path in (ROOT / "benchmarks").glob("*.py")} - {"__init__", "report", "made_up"}
+NO_PROGRAMS = {"__init__", "report", "made_up", "torchio_peer"}
+PROGRAMS = {path.stem for path in (ROOT / "benchmarks").glob("*.py")} - NO_PROGRAMS
 
 
 @pytest.mark.slow

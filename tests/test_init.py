@@ -260,7 +260,7 @@ def test_a_pattern_keeps_only_the_ending_of_a_volume(inside: str, pattern: str) 
     assert _pattern(Path(inside)) == pattern
 
 
-@pytest.mark.parametrize(("low", "foreground"), [(-1000, "all"), (0, "positive")])
+@pytest.mark.parametrize(("low", "foreground"), [(-1000, "all"), (0, "otsu")])
 def test_ct_counts_every_voxel(here: Path, low: int, foreground: str) -> None:
     (here / "mri").mkdir()
     image = nib.Nifti1Image(np.linspace(low, 400, 216, dtype=np.float32).reshape(6, 6, 6), np.eye(4))

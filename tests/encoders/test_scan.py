@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from toolkit import load_encoder
 from toolkit.encoders.scan import ScanEncoder, ScanEncoderConfig
 from toolkit.errors import CheckpointError, DataError
-from toolkit.scans import Preprocessing
+from toolkit.scans import Preprocessing, Volume, preprocess
 from toolkit.training.sync_batch_norm import batch_dependent_layers
 
 
@@ -63,6 +63,16 @@ def test_raw_units_do_not_matter_and_a_given_range_is_used(encoder: ScanEncoder,
         encoder.embed(patches * 800, intensity=(0, 800)), encoder.embed(patches, intensity=(0, 1)), atol=1e-4
     )
     assert np.abs(encoder.embed(patches, intensity=(0, 3)) - own).max() > 1e-3
+
+
+@pytest.mark.parametrize("intensity", ["window", "zscore", "modality"])
+def test_a_patch_is_normalised_as_a_scan_of_it_would_be(intensity: str) -> None:
+    spec = Preprocessing(intensity=intensity, window_hu=(-300, 200))
+    encoder = ScanEncoder(ScanEncoderConfig(width=4), spec).untrained(0)
+    raw = np.random.default_rng([2]).normal(size=(1, 24, 24, 24)).astype(np.float32) * 200
+    scan = preprocess(Volume(raw, np.diag([2.0, 2.0, 2.0, 1.0])), spec)
+    given, expected = encoder.embed(raw[None]), encoder.embed(scan.array[None], intensity=(0, 1))
+    np.testing.assert_allclose(given, expected, atol=1e-6)
 
 
 def test_one_patch_does_not_change_another(encoder: ScanEncoder, patches: np.ndarray) -> None:

@@ -72,7 +72,9 @@ def test_round_trip(encoder: TextEncoder, texts: list[str], tmp_path: Path) -> N
 
 def test_plain_transformers_open_the_folder(encoder: TextEncoder, texts: list[str], tmp_path: Path) -> None:
     encoder.save_pretrained(tmp_path)
-    model = AutoModel.from_pretrained(tmp_path).eval()
+    model, loading = AutoModel.from_pretrained(tmp_path, output_loading_info=True)
+    model.eval()
+    assert not loading["missing_keys"] and not loading["unexpected_keys"] and not loading["mismatched_keys"]
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     batch = tokenizer(texts, padding=True, return_tensors="pt")
     with torch.no_grad():

@@ -74,6 +74,8 @@ def gradients(objective: nn.Module, micro_batch_size: int | None = None) -> dict
     """Loss, buffers and the gradient of each parameter after the first batch."""
     engine, feed = engine_and_feed(objective, micro_batch_size, clip_norm=1e9)
     outcome = engine.gradients(feed, 0)
+    # Fused AdamW goes through memory and does not look at strides.
+    assert all(in_memory(p.grad) == in_memory(p) for p in objective.parameters() if p.grad is not None)
     found = {f"gradient of {name}": p.grad for name, p in objective.named_parameters() if p.grad is not None}
     found |= {name: buffer for name, buffer in objective.named_buffers() if "running" in name}
     return found | {"loss": outcome.loss}
@@ -85,6 +87,11 @@ def state(objective: nn.Module, micro_batch_size: int | None = None) -> dict[str
     for step in range(NUM_STEPS):
         engine.step(feed, step, lr=1.0, progress=(step + 1) / NUM_STEPS)
     return dict(objective.state_dict())
+
+
+def in_memory(tensor: torch.Tensor) -> list[int]:
+    """How far apart neighbours lie, along axes that have any."""
+    return [step for step, size in zip(tensor.stride(), tensor.shape, strict=True) if size > 1]
 
 
 def assert_equal(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:

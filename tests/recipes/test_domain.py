@@ -185,7 +185,9 @@ def test_the_page_is_self_contained(whole: Path) -> None:
 
 
 def test_nothing_names_a_patient_and_the_page_names_no_path(whole: Path, working_folder: Path) -> None:
-    for path in filter(Path.is_file, [*whole.rglob("*"), whole.with_suffix(".log")]):
+    stored = list((working_folder / "cache" / "store").rglob("*"))
+    assert len(stored) >= 4  # two scans: a header and voxels each
+    for path in filter(Path.is_file, [*whole.rglob("*"), *stored, whole.with_suffix(".log")]):
         content = path.read_bytes()
         if path.suffix == ".parquet":  # compressed
             content = pd.read_parquet(path).to_csv().encode()
@@ -198,12 +200,12 @@ def test_nothing_names_a_patient_and_the_page_names_no_path(whole: Path, working
         assert not any(text in page for text in texts)  # the card does not say that they are public
 
 
-def test_a_second_run_reuses_everything(whole: Path, fewlabel: Command) -> None:
+def test_a_second_run_reuses_everything(whole: Path, working_folder: Path, fewlabel: Command) -> None:
     def work() -> dict[Path, int]:
         kept = [
             *whole.rglob("checkpoints/*"),
             *whole.rglob("cells/*"),
-            *whole.rglob("store/*"),
+            *(working_folder / "cache" / "store").glob("*"),
             *whole.rglob("corpora/**/*"),
         ]
         return {path: path.stat().st_mtime_ns for path in kept}
@@ -247,7 +249,7 @@ main()
         *(
             pytest.param(moment, marks=pytest.mark.slow)
             for moment in (
-                "scans/store/",
+                "/store/",
                 "scans/study/results.csv",
                 "text/corpora/",
                 "text/checkpoints/step-00000004",
@@ -263,7 +265,8 @@ def test_a_killed_run_ends_as_if_nothing_had_been(
     moment: str, whole: Path, working_folder: Path, fewlabel: Command, tmp_path: Path
 ) -> None:
     folder = tmp_path / "killed"
-    arguments = ("run", "domain", "--config", "tiny.yaml", f"output={folder}")
+    store = f"scans.pretrain.store={tmp_path / 'store'}"  # of its own, or it would be full already
+    arguments = ("run", "domain", "--config", "tiny.yaml", f"output={folder}", store)
     # Ends only when all that hold its output have ended: a worker that lives on would run into the time limit.
     killed = subprocess.run(
         [sys.executable, "-c", KILLED, moment, *arguments],

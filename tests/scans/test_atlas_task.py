@@ -9,8 +9,18 @@ import pytest
 from toolkit.cards import DataCard, load_card
 from toolkit.errors import CardError
 from toolkit.finetune.task import Task
-from toolkit.scans import AtlasTaskConfig, Preprocessing, RegisteredScans, Volume, atlas_task, read_registered
+from toolkit.scans import (
+    AtlasTaskConfig,
+    Preprocessing,
+    RegisteredScans,
+    Volume,
+    atlas_task,
+    read_registered,
+    read_volume,
+)
 from toolkit.scans.atlas_task import common_grid
+from toolkit.scans.fingerprints import fingerprint
+from toolkit.scans.manifest import content_hash
 
 CARD = """---
 pretty_name: Made up
@@ -108,6 +118,14 @@ def test_pretraining_never_sees_the_test_subject(registered: RegisteredScans, tm
         np.testing.assert_allclose(volume.load().array, by_role[role], atol=1 / 4095)
     assert len(registered.store(tmp_path / "store", Preprocessing())) == 2
     assert len(list((tmp_path / "store").glob("*.json"))) == 2
+
+
+def test_what_the_guard_needs_is_recorded_of_the_raw_files(registered: RegisteredScans, tmp_path: Path) -> None:
+    seen, test = registered.seen("pool", "pretraining"), registered.seen("test")
+    assert list(seen.subjects) == ["a", "mean"] and list(test.subjects) == ["c"]
+    assert seen.content_hashes[0] == content_hash([tmp_path / "a.nii"])
+    assert test.fingerprints[0] == fingerprint(read_volume(tmp_path / "c.nii"))
+    assert len(set(seen.content_hashes + test.content_hashes)) == 3
 
 
 def test_cards_that_do_not_fit_are_refused(tmp_path: Path) -> None:

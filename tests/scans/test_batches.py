@@ -1,15 +1,31 @@
 """Batches are a pure function of (seed, step)."""
 
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from toolkit.errors import ConfigError, DataError
-from toolkit.scans import PatchBatches, StoredVolume, ViewConfig, Volume, VolumeStore
+from toolkit.scans import PatchBatches, StoredVolume, ViewConfig, Volume, VolumeStore, rendering
+from toolkit.scans.crops import CropConfig
+from toolkit.scans.pairs import OverlappingCrops
+from toolkit.scans.rendering import Renderer
+from toolkit.scans.sampler import SamplerConfig
+from toolkit.scans.views import apply_parameters
+from toolkit.training.step import ShardDataset, Shards
 
 CONFIG = ViewConfig(patch_size=8)
+TEN = SamplerConfig(crops_per_scan=10)
+
+
+@pytest.fixture(params=["kept whole", "read in crops"])
+def memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small scans are kept, large ones are not: as if these were large."""
+    if request.param == "read in crops":
+        monkeypatch.setattr(rendering, "MAX_KEPT_BYTES", 0)
 
 
 @pytest.fixture
@@ -19,10 +35,11 @@ def stored(tmp_path: Path, textured: np.ndarray) -> list[StoredVolume]:
     return [VolumeStore(tmp_path).put(f"v{n}", Volume(array, np.eye(4))) for n, array in enumerate(masked)]
 
 
+@pytest.mark.usefixtures("memory")
 def test_any_step_can_be_asked_for_in_any_order(stored: list[StoredVolume]) -> None:
-    one = PatchBatches(stored, CONFIG, 6, seed=3, samples_per_volume=10)
+    one = PatchBatches(stored, CONFIG, 6, seed=3, sampler=TEN)
     steps = {step: one.batch(step) for step in (5, 0, 3)}
-    other = PatchBatches(stored, CONFIG, 6, seed=3, samples_per_volume=10, num_threads=2)
+    other = PatchBatches(stored, CONFIG, 6, seed=3, sampler=TEN, num_threads=2)
     for step in range(6):
         batch = other.batch(step)
         assert batch["view0"].shape == (6, 1, 8, 8, 8)
@@ -30,14 +47,13 @@ def test_any_step_can_be_asked_for_in_any_order(stored: list[StoredVolume]) -> N
             assert torch.equal(batch["view0"], steps[step]["view0"])
             assert torch.equal(batch["view1"], steps[step]["view1"])
     assert not torch.equal(steps[0]["view0"], steps[0]["view1"])
-    assert not torch.equal(
-        steps[0]["view0"], PatchBatches(stored, CONFIG, 6, seed=4, samples_per_volume=10).batch(0)["view0"]
-    )
+    assert not torch.equal(steps[0]["view0"], PatchBatches(stored, CONFIG, 6, seed=4, sampler=TEN).batch(0)["view0"])
 
 
+@pytest.mark.usefixtures("memory")
 @pytest.mark.parametrize("num_shards", [1, 2, 3, 6])
 def test_parts_of_a_batch_are_the_batch_bit_for_bit(stored: list[StoredVolume], num_shards: int) -> None:
-    batches = PatchBatches(stored, CONFIG, 6, seed=3, samples_per_volume=10)
+    batches = PatchBatches(stored, CONFIG, 6, seed=3, sampler=TEN)
     for step in (0, 3):  # step 3 reaches into the next epoch
         whole, parts = batches.batch(step), [batches.batch(step, shard, num_shards) for shard in range(num_shards)]
         assert all(len(part["view0"]) == 6 // num_shards for part in parts)
@@ -48,37 +64,42 @@ def test_parts_of_a_batch_are_the_batch_bit_for_bit(stored: list[StoredVolume], 
     assert batches.samples_per_epoch == 20
 
 
-def test_a_part_renders_its_own_rows_only(stored: list[StoredVolume], monkeypatch: pytest.MonkeyPatch) -> None:
-    batches = PatchBatches(stored, CONFIG, 6, seed=3, samples_per_volume=10)
-    rendered: list[int] = []
-    render = batches._render
-    monkeypatch.setattr(batches, "_render", lambda *args: rendered.append(len(args[1])) or render(*args))
+def test_a_part_reads_and_renders_its_own_rows_only(
+    stored: list[StoredVolume], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rendering, "MAX_KEPT_BYTES", 0)
+    batches = PatchBatches(stored, CONFIG, 6, seed=3, sampler=TEN)
+    batches.batch(0)
+    reads: list[object] = []
+    crop = StoredVolume.crop
+    monkeypatch.setattr(StoredVolume, "crop", lambda *args: reads.append(args) or crop(*args))
     batches.batch(0, 1, 3)
-    assert sum(rendered) == 2 * 2  # two samples, two views
+    assert len(reads) == 2  # two samples; both views of each come from one read
 
 
 def test_a_batch_that_does_not_part_evenly_is_refused(stored: list[StoredVolume]) -> None:
     with pytest.raises(ConfigError, match=r"training\.batch_size: 6 .* 4 equal parts"):
-        PatchBatches(stored, CONFIG, 6, seed=3, samples_per_volume=10).batch(0, 0, 4)
+        PatchBatches(stored, CONFIG, 6, seed=3, sampler=TEN).batch(0, 0, 4)
 
 
-def test_an_epoch_takes_every_sample_once_and_the_next_in_another_order(stored: list[StoredVolume]) -> None:
-    batches = PatchBatches(stored, CONFIG, 6, seed=0, samples_per_volume=10)
+def test_an_epoch_takes_every_sample_once_and_then_comes_the_next(stored: list[StoredVolume]) -> None:
+    batches = PatchBatches(stored, CONFIG, 6, seed=0, sampler=TEN)
     epochs, samples = (np.concatenate(part) for part in zip(*map(batches.samples, range(10)), strict=True))
-    assert epochs.tolist() == [0] * 20 + [1] * 20 + [2] * 20
-    orders = samples.reshape(3, 20)
-    assert all(sorted(order) == list(range(20)) for order in orders)
-    assert not np.array_equal(orders[0], orders[1])
+    for epoch in range(3):
+        assert sorted(samples[epochs == epoch]) == list(range(20))
+    assert set(np.diff(epochs)) <= {-1, 0, 1}  # a step may begin the next epoch
+    assert [sorted(set(epochs[first : first + 6])) for first in (0, 18, 54)] == [[0], [0, 1], [2]]
 
 
 def test_a_sample_of_the_next_epoch_has_other_views(stored: list[StoredVolume]) -> None:
-    batches = PatchBatches(stored, CONFIG, 6, seed=0, samples_per_volume=10)
+    batches = PatchBatches(stored, CONFIG, 6, seed=0, sampler=TEN)
     first, second = (batches.views(np.array([epoch]), np.array([4]), 0) for epoch in (0, 1))
     assert np.abs(first - second).max() > 0.01
 
 
+@pytest.mark.usefixtures("memory")
 def test_a_view_of_a_step_replays(stored: list[StoredVolume]) -> None:
-    batches = PatchBatches(stored, CONFIG, 6, seed=0, samples_per_volume=10)
+    batches = PatchBatches(stored, CONFIG, 6, seed=0, sampler=TEN)
     epochs, samples = batches.samples(3)
     view = batches.batch(3)["view1"].numpy()
     np.testing.assert_array_equal(batches.views(epochs[2:4], samples[2:4], 1), view[2:4])
@@ -86,7 +107,7 @@ def test_a_view_of_a_step_replays(stored: list[StoredVolume]) -> None:
 
 
 def test_centres_lie_in_the_foreground_of_their_own_scan(stored: list[StoredVolume]) -> None:
-    batches = PatchBatches(stored, CONFIG, 6, seed=0, samples_per_volume=10)
+    batches = PatchBatches(stored, CONFIG, 6, seed=0, sampler=TEN)
     middles = batches.originals(np.arange(20))[:, 0, 4, 4, 4]
     assert (middles > 0.4).all()
 
@@ -95,11 +116,72 @@ def test_a_scan_with_little_foreground_counts_as_much(tmp_path: Path) -> None:
     array = np.zeros((1, 12, 12, 12), np.float32)
     array[0, 5, 5, 5:8] = 1
     stored = VolumeStore(tmp_path).put("few", Volume(array, np.eye(4)))
-    assert PatchBatches([stored], CONFIG, 4, seed=0, samples_per_volume=10).num_samples == 10
+    assert PatchBatches([stored], CONFIG, 4, seed=0, sampler=TEN).num_samples == 10
 
 
 @pytest.mark.parametrize("empty", [True, False])
 def test_nothing_to_train_on_is_refused(tmp_path: Path, empty: bool) -> None:
     blank = VolumeStore(tmp_path).put("blank", Volume(np.zeros((1, 9, 9, 9), np.float32), np.eye(4)))
     with pytest.raises(DataError, match=r"no scans|no foreground"):
-        PatchBatches([] if empty else [blank], CONFIG, 4, seed=0)
+        PatchBatches([] if empty else [blank], CONFIG, 4, seed=0).batch(0)
+
+
+def test_the_two_heads_of_the_demo_share_a_batch_evenly(stored: list[StoredVolume]) -> None:
+    batches = PatchBatches(stored, CONFIG, 128, seed=0)
+    for step in range(3):
+        epochs, samples = batches.samples(step)
+        assert np.bincount(samples // 10_000).tolist() == [64, 64]
+        assert len(set(samples)) == 128 and not epochs.any()
+    assert batches.samples_per_epoch == 20_000
+    middles = batches.originals(samples)[:, 0, 4, 4, 4]
+    assert (middles > 0.4).all()
+
+
+def test_views_of_a_crop_are_those_of_the_whole_scan(
+    stored: list[StoredVolume], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What lies between the crop that is read and the scan changes nothing, at the scan's edge neither."""
+    batches = PatchBatches(stored, CONFIG, 16, seed=1, sampler=TEN)
+    drawn = batches._draw(*batches.samples(2), [0, 1])
+    assert Renderer(stored, 8).keeps_whole_scans
+    whole = Renderer(stored, 8).render(drawn)
+    monkeypatch.setattr(rendering, "MAX_KEPT_BYTES", 0)
+    assert not Renderer(stored, 8).keeps_whole_scans
+    np.testing.assert_array_equal(Renderer(stored, 8, num_threads=2).render(drawn), whole)
+    for number, view in enumerate(drawn):
+        for row, place in enumerate(view.places):
+            volume = stored[place.scan]
+            scaling = {"scale": volume.scale, "offset": volume.offset}
+            raw = volume.crop((0, 0, 0), volume.shape)
+            expected = apply_parameters(raw, place.centre[None], view.parameters[row : row + 1], 8, **scaling)
+            np.testing.assert_array_equal(whole[number][row], expected[0])
+
+
+@pytest.mark.usefixtures("memory")
+@pytest.mark.parametrize("num_workers", [1, 2])
+@pytest.mark.parametrize("num_shards", [1, 2, 4])
+def test_workers_and_shards_change_nothing(stored: list[StoredVolume], num_workers: int, num_shards: int) -> None:
+    """Other processes give the same bits, whatever they looked at before."""
+    settings = {
+        "subjects": ["a", "b"],
+        "sampler": TEN,
+        "crops": CropConfig(random_share=0.3),
+        "pairs": OverlappingCrops(),
+    }
+    batches = PatchBatches(stored, CONFIG, 8, seed=3, **settings)
+    layout = Shards(range(3), range(num_shards), num_shards)
+    loader = DataLoader(ShardDataset(batches), batch_size=None, sampler=layout, num_workers=num_workers)
+    parts = [batch for _, batch in loader]
+    here = PatchBatches(stored, CONFIG, 8, seed=3, num_threads=2, **settings)
+    for step in reversed(range(3)):
+        whole, own = here.batch(step), parts[step * num_shards : (step + 1) * num_shards]
+        assert whole.keys() == {"view0", "view1", "overlap", "boxes"}
+        for name, value in whole.items():
+            assert torch.equal(torch.cat([part[name] for part in own]), value)
+
+
+@pytest.mark.usefixtures("memory")
+def test_batches_go_to_processes_that_do_not_fork(stored: list[StoredVolume]) -> None:
+    batches = PatchBatches(stored, CONFIG, 6, seed=3, sampler=TEN)
+    before = batches.batch(0)["view0"]
+    assert torch.equal(pickle.loads(pickle.dumps(batches)).batch(0)["view0"], before)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from toolkit.errors import DataError
 from toolkit.scans import Volume, read_volume
 from toolkit.scans.cohort import write_series
 from toolkit.scans.fingerprints import NEAR, NUM_BITS, clusters, fingerprint, near_any, similarity
@@ -128,3 +129,10 @@ def test_clusters_are_chains_and_name_their_first() -> None:
     assert near_any(prints, [prints[3], ""]).tolist() == [True, False, True, True, False, False]
     assert near_any(prints, []).tolist() == [False] * 6
     assert clusters([]).tolist() == []
+
+
+@pytest.mark.parametrize("wrong", ["abc", "z" * (NUM_BITS // 2), "00" * NUM_BITS])
+def test_what_is_no_fingerprint_is_refused(wrong: str) -> None:
+    with pytest.raises(DataError, match=f"{len(wrong)} characters, is no fingerprint of 384 hex digits"):
+        clusters(["", wrong])
+    assert similarity("", "") == 0

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib import image
 
 from toolkit.scans import class_colours, overlay_png, views_png
+from toolkit.scans.pictures import captioned_png
 
 
 def decoded(png: bytes) -> np.ndarray:
@@ -39,3 +40,19 @@ def test_views_stand_in_columns() -> None:
     assert picture.shape == (2 * 2 * (8 + 2), 3 * 2 * (8 + 2), 3)
     assert picture[4, 4, 0] == 51
     assert len(set(class_colours(7))) == 7
+
+
+def test_captioned_columns_show_three_planes_and_the_crops_box() -> None:
+    scan = np.zeros((20, 30, 40), np.float32)
+    patch = np.full((8, 8, 8), 1, np.float32)
+    box = np.array([2, 20, 30]), np.array([10, 28, 38])
+    plain, boxed = (
+        decoded(captioned_png([("scan", [], scan), ("patch", ["turned 5°"], patch)], where))
+        for where in ((box[1], box[1]), box)
+    )
+    orange = np.ptp(boxed, axis=2) > 100
+    assert orange.sum() > 300 > (np.ptp(plain, axis=2) > 100).sum()
+    rows, columns = np.nonzero(orange)
+    assert columns.max() < boxed.shape[1] / 2  # only in the scan's column, in each of its planes
+    thirds = np.unique(rows * 3 // boxed.shape[0])
+    assert set(thirds) == {0, 1, 2}

@@ -42,7 +42,7 @@ def test_values_come_back_to_12_bits(tmp_path: Path, textured: np.ndarray) -> No
     assert (stored.num_channels, stored.shape, stored.has_labels) == (1, textured.shape[1:], False)
 
 
-@pytest.mark.parametrize(("low", "high"), [(0, 1), (-1, 4), (-1000, -900), (5, 6), (0, 0)])
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (-1.3, 4), (-1000, -900), (5, 6), (0, 0)])
 def test_background_stays_exactly_0(tmp_path: Path, textured: np.ndarray, low: float, high: float) -> None:
     array = low + textured * (high - low)
     array[:, 10:20] = 0
@@ -169,6 +169,15 @@ def test_killed_at_any_point_a_scan_is_whole_or_absent(tmp_path: Path, textured:
         stored = store.get_or_make("k", make)
         np.testing.assert_allclose(stored.load().array, textured, atol=1 / LEVELS)
         assert (stored.labels((0, 0, 0), stored.shape) == 1).all()
+
+
+def test_what_a_killed_builder_left_is_swept_after_a_day(tmp_path: Path) -> None:
+    old, new = tmp_path / ".k.b2nd.1.tmp", tmp_path / ".k.b2nd.2.tmp"
+    for path in (old, new):
+        path.write_bytes(b"half a scan")
+    os.utime(old, (0, time.time() - 90_000))
+    VolumeStore(tmp_path).sweep()
+    assert [path.name for path in tmp_path.iterdir()] == [new.name]
 
 
 def test_two_builders_at_once_make_each_scan_once(tmp_path: Path, textured: np.ndarray) -> None:

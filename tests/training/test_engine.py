@@ -12,6 +12,7 @@ from tests.training.test_loop import Lines, Regression
 from toolkit.errors import ConfigError, TrainingError
 from toolkit.training import RunFolder, Step, TrainingConfig, fit
 from toolkit.training.budget import largest_step
+from toolkit.training.checkpoints import Checkpoints
 from toolkit.training.engine import Engine
 from toolkit.training.feed import Feed, Layout
 
@@ -176,3 +177,30 @@ def test_a_run_where_memory_can_run_out_rehearses_its_largest_step(
     fit(Independent(), Lines(), config, RunFolder(tmp_path, config), 0, "test")
     assert rehearsed == [7]  # `Lines` has more tokens in each step than in the one before
     assert largest_step(object(), range(3, 8)) == 3  # type: ignore[arg-type]
+
+
+class Filtered(nn.Module):
+    """A convolution whose weights do not lie in memory in the order of their indices, as a scan encoder's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.net = nn.Conv3d(2, 3, (1, 1, 2), bias=False).to(memory_format=torch.channels_last_3d)
+
+    def forward(self, batch: dict[str, torch.Tensor]) -> Step:
+        errors = self.net(batch["x"].reshape(-1, 2, 1, 1, 2)).sum(1).flatten(1) - batch["y"]
+        return Step(errors.square().sum(), len(errors))
+
+
+def test_moments_lie_in_memory_as_their_weights_do_after_a_resume(tmp_path: Path) -> None:
+    """Fused AdamW goes through memory and does not look at strides."""
+    whole = stepped(Filtered(), num_steps=4)[0]
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(2, stepped(Filtered(), num_steps=2)[1].state_dict())
+    objective, engine = stepped(Filtered(), num_steps=0)
+    engine.load_state_dict(checkpoints.newest()[1])  # type: ignore[index]
+    feed = Feed(Lines(), engine.config, 10, engine.accelerator.device)
+    engine.begin(feed, 2)
+    for step in (2, 3):
+        engine.step(feed, step, engine.config.lr, 0.0)
+    assert not whole.net.weight.is_contiguous() and torch.equal(objective.net.weight, whole.net.weight)

@@ -8,6 +8,7 @@ the same person has the same pseudonym in every manifest and corpus that is made
 import hashlib
 import hmac
 import os
+import re
 import secrets
 from pathlib import Path
 
@@ -52,6 +53,11 @@ def pseudonym(key: bytes, *identity: str) -> str:
     """
     digest = hmac.digest(key, "\0".join(identity).encode("utf-8", "surrogateescape"), "sha256")
     return f"{key_mark(key)}.{digest.hex()[:16]}"
+
+
+def is_pseudonym(text: str) -> bool:
+    """Whether `text` looks like what `pseudonym` gives."""
+    return re.fullmatch(r"[0-9a-f]{8}\.[0-9a-f]{16}", text) is not None
 
 
 def key_mark(key: bytes) -> str:

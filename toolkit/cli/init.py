@@ -112,16 +112,16 @@ def _texts(source: Path, name: str, text: str | None, label: str | None, languag
 
 
 def _scans(source: Path, to: Path, name: str) -> Draft:
-    import pandas as pd
-
-    from toolkit.scans.manifest import NOT_IN_MR, build_manifest
+    from toolkit.scans.audit import audit_folder
+    from toolkit.scans.preprocessing import BELOW_IS_HU
+    from toolkit.scans.volumes import split_path
 
     private = to / "private" / name
-    manifest = build_manifest(source.resolve(), private)
+    found = audit_folder(source, private)
+    manifest, refused = found.manifest, len(found.refused)
     kinds = manifest["modality"].replace("", "of unknown modality").value_counts()
     people = manifest["subject"].nunique()
     spacings = manifest["spacing_mm"].value_counts()
-    refused = len(pd.read_csv(private / "refusals.csv"))
     saw = [
         (
             "saw",
@@ -134,19 +134,26 @@ def _scans(source: Path, to: Path, name: str) -> Draft:
             if len(spacings) > 1
             else f"{spacings.index[0]} mm",
         ),
-        ("private", f"{private}/ holds paths, pseudonyms and their key; it is for your eyes only"),
+        ("private", f"{private}/ holds paths and who is who; for your eyes only, but for audit.html"),
     ]
     settings = f"manifest: private/{name}/manifest.csv"
     guessed = (manifest["modality"] == "CT?").sum()
     if guessed:
-        saw.append(("note", f"CT? is a guess: {guessed} go below {NOT_IN_MR}, as Hounsfield units do and MR does not"))
-    if manifest["modality"].isin(["CT", "CT?"]).any():
+        saw.append(
+            ("note", f"CT? is a guess: {guessed} go below {BELOW_IS_HU:g}, as Hounsfield units do and MR does not")
+        )
+    is_ct = manifest["modality"].isin(["CT", "CT?"])
+    if is_ct.any():
         # Not otsu: its threshold lies between air and tissue and would cut the lungs out.
-        settings += "\npreprocessing:\n  foreground: all  # CT: fat and lung are below 0, and count"
+        settings += "\npreprocessing:\n  intensity: modality  # CT by its window, others by percentiles"
+        settings += "\n  foreground: all  # CT: fat and lung are below 0, and count"
+        settings += "\nviews: {modality: ct}" * bool(is_ct.all())
         saw.append(("note", "CT has tissue below 0, so all voxels count as foreground, those of other scans too"))
+    else:
+        settings += "\npreprocessing: {foreground: otsu}  # a scanner's noise puts air above 0"
     if refused:
-        saw.append(("refused", f"{refused} that cannot be read; {private / 'refusals.csv'} says why"))
-    places = [Path(path.partition("#")[0]).relative_to(source.resolve()) for path in manifest["path"]]
+        saw.append(("refused", f"{refused}; {private / 'refused.csv'} says why"))
+    places = [split_path(path)[0].relative_to(source.resolve()) for path in manifest["path"]]
     return Draft(
         name=name,
         source=source,

@@ -23,6 +23,7 @@ from toolkit.config import Section, validate
 from toolkit.console import log, track
 from toolkit.errors import CheckpointError, ConfigError, DataError
 from toolkit.scans import Preprocessing, preprocess, read_volume, rescale, sliding_patches
+from toolkit.scans.preprocessing import intensity_range, is_hounsfield
 
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
 FORMAT = "scan-encoder-1"
@@ -156,8 +157,8 @@ class ScanEncoder(nn.Module):
                 over its foreground.
             batch_size: Patches at a time.
             intensity: Raw values that become 0 and 1, such as the percentiles of the whole scan; (0, 1) for
-                patches that are normalised already. By default each patch's own percentiles. Of no effect on
-                paths.
+                patches that are normalised already. By default the window where the preprocessing takes the patch for
+                CT, else the patch's own percentiles or deviations. Of no effect on paths.
             progress: What to write before a progress bar; no bar without.
 
         Returns:
@@ -263,14 +264,19 @@ class ScanEncoder(nn.Module):
             if not high > low:
                 raise DataError(f"intensity={intensity}: the second value must be above the first")
             return rescale(patches, low, high)
-        out = np.zeros_like(patches)
+        out, spec = np.zeros_like(patches), self.preprocessing
         for patch, target in zip(
             patches.reshape(-1, *patches.shape[2:]), out.reshape(-1, *patches.shape[2:]), strict=True
         ):
-            inside = patch[patch > 0] if self.preprocessing.foreground != "all" and (patch > 0).any() else patch
-            low, high = np.percentile(inside, self.preprocessing.intensity_percentiles)
+            if is_hounsfield(patch, spec):
+                target[:] = rescale(patch, *spec.window_hu)
+                continue
+            shown = patch > 0
+            if spec.foreground == "all" or not shown.any():
+                shown[:] = True
+            low, high = intensity_range(patch, shown, spec)
             if high > low:  # a patch of one intensity shows nothing: it stays 0
-                target[:] = rescale(patch, low, high)
+                target[shown] = rescale(patch[shown], low, high)
         return out
 
     @property

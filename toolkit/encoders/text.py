@@ -267,7 +267,10 @@ class TextEncoder(nn.Module):
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes what `load_encoder`, `AutoModel` and `AutoTokenizer` open."""
         folder = Path(folder)
-        self.model.save_pretrained(folder)
+        # transformers would draw a missing pooler at random each time; this one hands the first token on.
+        width = self.hidden_size
+        pooler = {"pooler.dense.weight": torch.eye(width), "pooler.dense.bias": torch.zeros(width)}
+        self.model.save_pretrained(folder, state_dict=self.model.state_dict() | pooler)
         self.tokenizer.save(folder)
         spec = {
             "max_length": self.max_length,
@@ -293,7 +296,8 @@ class TextEncoder(nn.Module):
             config = AutoConfig.from_pretrained(folder)
             model = AutoModel.from_config(config)
             model.pooler = None
-            model.load_state_dict(load_file(folder / "model.safetensors"))
+            weights = load_file(folder / "model.safetensors")
+            model.load_state_dict({name: w for name, w in weights.items() if not name.startswith("pooler.")})
         except (OSError, ValueError, KeyError, TypeError, SafetensorError, RuntimeError) as error:
             raise CheckpointError(
                 f"{folder}: is not a text encoder that fits: {' '.join(str(error).split())[:300]}"

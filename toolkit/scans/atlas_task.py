@@ -13,11 +13,13 @@ from scipy import ndimage
 from toolkit.cards import DataCard, VolumeReader
 from toolkit.config import Section, digest
 from toolkit.errors import CardError
+from toolkit.scans.fingerprints import fingerprint
 from toolkit.scans.manifest import content_hash
 from toolkit.scans.patches import balanced_centres, cut_patches, world_positions
 from toolkit.scans.preprocessing import Preprocessing, preprocess, resample
 from toolkit.scans.store import StoredVolume, VolumeStore, store_key
 from toolkit.scans.volumes import Volume, read_volume
+from toolkit.splits import Seen
 
 # Streams of random numbers, one for each kind of draw.
 _POOL, _TEST, _UNLABELLED = range(3)
@@ -47,12 +49,16 @@ class RegisteredScan:
         volume: Masked, normalised intensities (1, I, J, K).
         role: "pool": labelled and pretrained on; "pretraining": no labels; "test": seen by nothing.
         content_hash: Of the raw file and the mask's sources.
+        file_hash: Of the raw file alone.
+        fingerprint: Of the raw scan, see `fingerprints`.
     """
 
     subject: str
     volume: Volume
     role: str
     content_hash: str
+    file_hash: str
+    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,11 @@ class RegisteredScans:
     def of(self, *roles: str) -> list[RegisteredScan]:
         """The scans with one of the roles."""
         return [scan for scan in self.scans if scan.role in roles]
+
+    def seen(self, *roles: str) -> Seen:
+        """What the scans with one of the roles show, for the guard against leakage."""
+        scans = self.of(*roles)
+        return Seen(*zip(*((scan.subject, scan.file_hash, scan.fingerprint) for scan in scans), strict=True))
 
     def store(self, folder: str | Path, spec: Preprocessing) -> list[StoredVolume]:
         """Puts what pretraining may see into a store, and opens it."""
@@ -133,14 +144,17 @@ def read_registered(cards: Sequence[tuple[DataCard, Path]], spec: Preprocessing)
     mask = organ_mask([resample(volume, grid).array[0] for _, volume in averages], classes)
     # The grid comes from all images, the mask from the averages or the atlas: other files there, another scan.
     context = content_hash([*([path for path, _ in averages] or [atlas_path]), *(path for path, _ in images)])
+    file_hashes = [content_hash([path]) for path, _ in images]
     scans = tuple(
         RegisteredScan(
             str(reader.subject),
             preprocess(volume, spec, like=grid, mask=mask),
             _role(reader, atlas_reader, test_subjects),
-            hashlib.sha256(f"{content_hash([path])} {context}".encode()).hexdigest(),
+            hashlib.sha256(f"{file_hash} {context}".encode()).hexdigest(),
+            file_hash,
+            fingerprint(volume),
         )
-        for (path, reader), volume in zip(images, volumes, strict=True)
+        for (_, reader), volume, file_hash in zip(images, volumes, file_hashes, strict=True)
     )
     return RegisteredScans(scans, np.where(mask, classes, -1), tuple(card.class_names), mask, grid.affine)
 

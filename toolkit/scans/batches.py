@@ -1,28 +1,28 @@
 """Training batches: two views of each of B places, a pure function of (seed, step)."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from toolkit.errors import DataError
+from toolkit.scans.crops import Centres, CropConfig
+from toolkit.scans.labels import Points
+from toolkit.scans.pairs import OverlappingCrops, PairConfig, Place, Rows, SameCrop, check_pairs, overlap_shares
+from toolkit.scans.rendering import DrawnView, Renderer, joined_parameters
+from toolkit.scans.sampler import SamplerConfig, SubjectSampler
 from toolkit.scans.store import StoredVolume
-from toolkit.scans.views import (
-    ViewConfig,
-    ViewParameters,
-    apply_parameters,
-    identity_parameters,
-    sample_parameters,
-)
+from toolkit.scans.views import ViewConfig, sample_parameters
 from toolkit.training.shard import shard_rows
 
 
 class PatchBatches:
-    """Two views of patches at random foreground voxels of stored scans.
+    """Two views of crops of stored scans.
 
-    A sample is a foreground voxel of one scan. Every epoch goes through `samples_per_volume` voxels of each
-    scan in a new order; each scan counts the same, however large it is.
+    A sample is a crop: a scan and the number of one of its `sampler.crops_per_scan` centres. Which scans share a batch
+    is the sampler's to say, where a crop is centred `crops`', and what the second view shows `pairs`'. All views of a
+    sample that lie close together come from one read of the store.
 
     Args:
         volumes: Preprocessed scans with background 0.
@@ -30,10 +30,17 @@ class PatchBatches:
         batch_size: Samples a step.
         seed: Everything random follows from it.
         num_threads: Threads that make views; the result is the same for any number.
-        samples_per_volume: Voxels that an epoch takes of each scan.
+        subjects: Whose each scan is; by default each is a subject of its own.
+        groups: Site or modality of each scan, for `sampler.balance`.
+        sessions: When each scan was taken, "" where unknown.
+        points: Labelled places of each scan, for `crops.label_share`.
+        sampler: How the places of a batch are shared.
+        crops: Where crops are centred.
+        pairs: What the second view shows.
 
     Raises:
-        DataError: No scans, or one without foreground.
+        ConfigError: The sampler, the crops or the pairs ask for what these scans cannot give.
+        DataError: No scans.
     """
 
     num_views = 2
@@ -46,82 +53,102 @@ class PatchBatches:
         seed: int,
         *,
         num_threads: int = 1,
-        samples_per_volume: int = 10_000,
+        subjects: Sequence[Hashable] | None = None,
+        groups: Sequence[Hashable] | None = None,
+        sessions: Sequence[Hashable] | None = None,
+        points: Sequence[Points] | None = None,
+        sampler: SamplerConfig | None = None,
+        crops: CropConfig | None = None,
+        pairs: PairConfig | None = None,
     ) -> None:
         if not volumes:
             raise DataError("no scans to train on; check the manifest")
         self.volumes, self.config = volumes, config
-        self.batch_size, self.seed, self.num_threads = batch_size, seed, num_threads
-        self._centres = [_foreground_voxels(v, samples_per_volume, seed, i) for i, v in enumerate(volumes)]
-        self._order: tuple[int, np.ndarray] = (-1, np.empty(0, int))
-        self.num_samples = len(volumes) * samples_per_volume
+        self.batch_size, self.seed = batch_size, seed
+        subjects = range(len(volumes)) if subjects is None else subjects
+        sampler = sampler or SamplerConfig()
+        self.pairs: PairConfig = pairs or SameCrop()
+        self._crops_per_scan = sampler.crops_per_scan
+        self._sampler = SubjectSampler(subjects, groups, batch_size, seed, sampler)
+        self._centres = Centres(volumes, crops or CropConfig(), seed, points)
+        self._rows = Rows(self._centres, subjects, sessions or [""] * len(volumes))
+        self._renderer = Renderer(volumes, config.patch_size, num_threads)
+        check_pairs(self.pairs, self._rows)
+        self.num_samples = len(volumes) * self._crops_per_scan
 
     @property
     def samples_per_epoch(self) -> int:
-        """Samples of one pass over all scans."""
+        """Samples in which each scan gives `sampler.crops_per_scan` crops, on the average."""
         return self.num_samples
 
     def batch(self, step: int, shard: int = 0, num_shards: int = 1) -> dict[str, Tensor]:
-        """Views of a part of step `step`: `view0` and `view1`, each (B, C, patch, patch, patch) float32.
+        """Views of a part of step `step`.
 
         Args:
             step: Which batch of `batch_size` samples.
             shard: Which of its parts; only this one is rendered.
             num_shards: In how many equal, consecutive parts it is cut.
 
+        Returns:
+            `view0` and `view1`, each (B, C, patch, patch, patch) float32. With overlapping pairs also `overlap`, the
+            share of view 0's voxels that view 1 shows too, (B,) float32; and `boxes` (B, views, 2, 3) int64, the first
+            voxel of the scan that each view shows and the one after the last.
+
         Raises:
             ConfigError: The parts would not be equal.
+            DataError: A scan has no foreground, or its part of the store is missing or damaged.
         """
         rows = shard_rows(self.batch_size, shard, num_shards)
-        epochs, samples = (numbers[rows] for numbers in self.samples(step))
-        return {f"view{view}": torch.from_numpy(self.views(epochs, samples, view)) for view in range(self.num_views)}
+        drawn = self._draw(*(numbers[rows] for numbers in self.samples(step)), range(self.num_views))
+        out = {f"view{view}": torch.from_numpy(array) for view, array in enumerate(self._renderer.render(drawn))}
+        if isinstance(self.pairs, OverlappingCrops):
+            size, (first, second) = self.config.patch_size, drawn
+            out["overlap"] = torch.from_numpy(overlap_shares(first.matrices, second.matrices, size))
+            out["boxes"] = torch.from_numpy(np.stack([view.boxes(size) for view in drawn], axis=1))
+        return out
 
     def sample_ids(self, step: int, shard: int = 0, num_shards: int = 1) -> list[int]:
         """Sample numbers of a part of a step; `views` and `originals` show these samples."""
         return self.samples(step)[1][shard_rows(self.batch_size, shard, num_shards)].tolist()
 
     def samples(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """Epochs and sample numbers of a step, (B,) each."""
-        epochs, places = np.divmod(np.arange(step * self.batch_size, (step + 1) * self.batch_size), self.num_samples)
-        samples = np.empty_like(places)
-        for epoch in np.unique(epochs):
-            samples[epochs == epoch] = self._epoch_order(int(epoch))[places[epochs == epoch]]
-        return epochs, samples
+        """Epochs and sample numbers of a step, (B,) each: scan * crops_per_scan + number of the crop."""
+        scans, visits = self._sampler.rows(step)
+        epochs, crops = np.divmod(visits, self._crops_per_scan)
+        return epochs, scans * self._crops_per_scan + crops
 
     def views(self, epochs: np.ndarray, samples: np.ndarray, view: int) -> np.ndarray:
         """View number `view` of samples in epochs, (B, C, patch, patch, patch), as it was trained on."""
-        volume_of, place_of = np.divmod(samples, len(self._centres[0]))
-        size = self.config.patch_size
-        out = np.empty((len(samples), self.volumes[0].values.shape[0], size, size, size), np.float32)
-        for epoch in np.unique(epochs):
-            for index in np.unique(volume_of[epochs == epoch]):
-                rows = np.flatnonzero((volume_of == index) & (epochs == epoch))
-                parameters = sample_parameters(self.config, self.seed, int(epoch), samples[rows], view)
-                out[rows] = self._render(int(index), self._centres[index][place_of[rows]], parameters)
-        return out
+        return self._renderer.render(self._draw(epochs, samples, [view]))[0]
 
     def originals(self, samples: np.ndarray) -> np.ndarray:
-        """Samples as they lie in the scan, without any change: (B, C, patch, patch, patch)."""
-        patches = []
-        for index, place in zip(*np.divmod(samples, len(self._centres[0])), strict=True):
-            parameters = identity_parameters(self.config.patch_size, 1)
-            patches.append(self._render(int(index), self._centres[index][place][None], parameters)[0])
+        """Crops as they lie in the scan, without any change: (B, C, patch, patch, patch)."""
+        size, patches = self.config.patch_size, []
+        for place in map(self._place, samples.tolist()):
+            volume = self.volumes[place.scan]
+            raw = volume.crop((place.centre - size // 2).tolist(), (size, size, size))
+            patches.append(raw * np.float32(volume.scale) + np.float32(volume.offset))
         return np.stack(patches)
 
-    def _render(self, index: int, centres: np.ndarray, parameters: ViewParameters) -> np.ndarray:
-        volume = self.volumes[index]
-        scaling = {"scale": volume.scale, "offset": volume.offset, "num_threads": self.num_threads}
-        return apply_parameters(volume.values, centres, parameters, self.config.patch_size, **scaling)
+    def _place(self, sample: int) -> Place:
+        scan, crop = divmod(sample, self._crops_per_scan)
+        return Place(scan, self._centres.centre(scan, crop))
 
-    def _epoch_order(self, epoch: int) -> np.ndarray:
-        if self._order[0] != epoch:
-            self._order = epoch, np.random.default_rng([self.seed, epoch]).permutation(self.num_samples)
-        return self._order[1]
+    def _draw(self, epochs: np.ndarray, samples: np.ndarray, views: Sequence[int]) -> list[DrawnView]:
+        """What each view of each sample shows, and its parameters."""
+        anchors = [self._place(sample) for sample in samples.tolist()]
+        by_epoch = {int(epoch): np.flatnonzero(epochs == epoch) for epoch in np.unique(epochs)}
+        order = np.argsort(np.concatenate(list(by_epoch.values())))
+        drawn = []
+        for view in views:
+            places = anchors if view == 0 else self._partners(anchors, epochs, samples, view)
+            parts = [sample_parameters(self.config, self.seed, e, samples[rows], view) for e, rows in by_epoch.items()]
+            drawn.append(DrawnView(places, joined_parameters(parts)[order]))
+        return drawn
 
-
-def _foreground_voxels(volume: StoredVolume, count: int, seed: int, index: int) -> np.ndarray:
-    voxels = np.flatnonzero(volume.foreground())
-    if not len(voxels):
-        raise DataError(f"scan {index} has no foreground; look at it")
-    chosen = np.random.default_rng([seed, index]).choice(voxels, count, replace=len(voxels) < count)
-    return np.stack(np.unravel_index(chosen, volume.values.shape[1:]), axis=1).astype(np.float32)
+    def _partners(self, anchors: list[Place], epochs: np.ndarray, samples: np.ndarray, view: int) -> list[Place]:
+        places = []
+        for anchor, epoch, sample in zip(anchors, epochs.tolist(), samples.tolist(), strict=True):
+            rng = np.random.default_rng([self.seed, epoch, sample, view, 4])
+            places.append(self.pairs.partner(anchor, self._rows, self.config.patch_size, rng))
+        return places

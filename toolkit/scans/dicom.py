@@ -1,9 +1,14 @@
 """DICOM headers: which files are images, which series they belong to, and the few tags that are looked at."""
 
+import contextlib
 import functools
 import hashlib
+import logging
 import os
+import re
+import warnings
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,8 +20,8 @@ from toolkit.errors import DataError
 from toolkit.scans.reasons import Reason, ScanError
 
 _TAGS = [
-    "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID", "PatientID",
-    "PatientName", "AccessionNumber", "StudyDate", "StudyTime", "Modality", "ImageType", "SeriesDescription",
+    "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "PatientID", "PatientName",
+    "AccessionNumber", "StudyDate", "StudyTime", "Modality", "ImageType", "SeriesDescription",
     "ProtocolName", "BodyPartExamined", "InstitutionName", "Manufacturer", "ManufacturerModelName",
     "ConvolutionKernel", "ContrastBolusAgent", "BurnedInAnnotation", "RecognizableVisualFeatures",
     "ReferringPhysicianName", "OperatorsName", "StationName", "Rows", "Columns", "SamplesPerPixel", "BitsAllocated",
@@ -25,14 +30,16 @@ _TAGS = [
 ]  # fmt: skip
 _NAMING = ("PatientName", "PatientID", "InstitutionName", "ReferringPhysicianName", "OperatorsName", "StationName")
 _PREFIX_AT = 128
+ANY_DEPTH = "**"
+"""As the last part of a folder's path: and all folders below."""
 
 
 @dataclass(frozen=True)
 class DicomHeader:
-    """What is read of one image file besides its pixels. Holds identifiers: it never leaves the process that reads.
+    """What is read of one image file besides its pixels. Holds identifiers: for the audit alone.
 
     Attributes:
-        files: The file.
+        file: Its path.
         names: Words of the tags that name people and places.
         frames: For each frame its position (3 numbers), orientation (6) and pixel spacing (2), None where unknown.
     """
@@ -44,7 +51,6 @@ class DicomHeader:
     sop_class: str = ""
     transfer_syntax: str = ""
     study_uid: str = ""
-    frame_of_reference: str = ""
     person: str = ""
     accession: str = ""
     time: str = ""
@@ -74,7 +80,7 @@ def looks_like_dicom(path: Path) -> bool:
         head = file.read(_PREFIX_AT + 4)
     if head[_PREFIX_AT:] == b"DICM":
         return True
-    # Without preamble a file begins with an element of group 2 or 8, in either byte order, small in its number.
+    # Without preamble a file begins with an element of group 2 or 8 (little-endian), small in its number.
     return head[:4] in {bytes([group, 0, element, 0]) for group in (2, 8) for element in (0, 1, 2, 5, 8, 16, 18, 22)}
 
 
@@ -85,8 +91,8 @@ def read_header(path: Path) -> DicomHeader | None:
         ScanError: The header is damaged.
     """
     try:
-        data = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS, force=True)
-        return _header(path, data)
+        with quiet_readers():
+            return _header(path, pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS, force=True))
     except OSError:
         raise
     except Exception as error:  # over damaged bytes pydicom raises whatever happens, struct.error for one
@@ -94,30 +100,54 @@ def read_header(path: Path) -> DicomHeader | None:
         raise ScanError(Reason.UNREADABLE, path, f"damaged DICOM file ({reason}); copy it again") from None
 
 
+@contextlib.contextmanager
+def quiet_readers() -> Iterator[None]:
+    """Readers warn with the values of tags and the names of files; neither belongs on anybody's screen."""
+    logger = logging.getLogger("pydicom")
+    before, logger.disabled = logger.disabled, True
+    try:
+        with warnings.catch_warnings(), pydicom.config.disable_value_validation():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.disabled = before
+
+
 def find_series(folder: Path, series_uid: str = "") -> dict[str, list[Path]]:
     """The files of the DICOM series in `folder`, by series UID; files of other kinds are passed over.
 
     Args:
-        folder: Its own files are looked at. If `series_uid` is given and none is its, the folders below are too.
+        folder: Its own files are looked at; if its last part is `**`, those of all folders below the rest.
         series_uid: Only this one.
 
     Raises:
         DataError: A file is damaged, and either no UID is given or it may belong to that series.
     """
-    found = _wanted(_index(folder, os.stat(folder).st_mtime_ns), series_uid)
-    if found or not series_uid:
-        return found
-    everywhere: dict[str, list[Path]] = defaultdict(list)
-    for inside, folders, _ in os.walk(folder):
-        folders.sort()
-        for uid, files in _wanted(_index(Path(inside), os.stat(inside).st_mtime_ns), series_uid).items():
-            everywhere[uid] += files
-    return dict(everywhere)
+    found: dict[str, list[Path]] = defaultdict(list)
+    for here in _folders_below(folder.parent) if folder.name == ANY_DEPTH else [folder]:
+        series, damaged = _index(here, os.stat(here).st_mtime_ns)
+        for error in damaged:
+            if not series_uid or series_uid in uids_in(Path(error.path)):
+                raise error
+        for uid, files in series.items():
+            if uid == series_uid or not series_uid:
+                found[uid] += files
+    return dict(found)
 
 
-def file_holds(path: Path, series_uid: str) -> bool:
-    """Whether the UID stands somewhere in a file that cannot be read."""
-    return series_uid.encode() in path.read_bytes()
+def _folders_below(folder: Path) -> Iterator[Path]:
+    for here, folders, _ in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield Path(here)
+
+
+def uids_in(path: Path) -> set[str]:
+    """What looks like a UID in the first megabyte of a damaged file (headers are no longer); none if it is closed."""
+    try:
+        with path.open("rb") as file:
+            return {uid.decode("ascii") for uid in re.findall(rb"\d[\d.]{3,62}\d", file.read(1 << 20))}
+    except OSError:
+        return set()
 
 
 def distinct_files(files: list[Path]) -> list[Path]:
@@ -135,14 +165,6 @@ def distinct_files(files: list[Path]) -> list[Path]:
 def _digest(path: Path) -> bytes:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
-
-
-def _wanted(index: tuple[dict[str, list[Path]], list[ScanError]], series_uid: str) -> dict[str, list[Path]]:
-    series, damaged = index
-    for error in damaged:
-        if not series_uid or file_holds(Path(error.path), series_uid):
-            raise error
-    return {uid: files for uid, files in series.items() if uid == series_uid or not series_uid}
 
 
 @functools.lru_cache(maxsize=64)
@@ -183,10 +205,9 @@ def _header(path: Path, data: pydicom.Dataset) -> DicomHeader | None:
         sop_class=sop_class,
         transfer_syntax=str(meta.get("TransferSyntaxUID", "")),
         study_uid=text("StudyInstanceUID"),
-        frame_of_reference=text("FrameOfReferenceUID"),
         person=text("PatientID"),
         accession=text("AccessionNumber"),
-        time=text("StudyDate") + text("StudyTime"),
+        time=text("StudyDate") and text("StudyDate") + text("StudyTime"),
         modality=text("Modality"),
         image_type=tuple(map(str, _many(data.get("ImageType")))),
         description=" ".join(filter(None, [text("SeriesDescription"), text("ProtocolName")])),

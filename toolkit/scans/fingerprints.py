@@ -13,11 +13,14 @@ a lattice of 262,144 values. The best guess at Colin27 from them, by one who kno
 
 import functools
 import hashlib
+import re
 from collections.abc import Sequence
 
 import numpy as np
 from scipy import ndimage
 
+from toolkit.console import track
+from toolkit.errors import DataError
 from toolkit.scans.preprocessing import foreground_mask
 from toolkit.scans.volumes import Volume
 
@@ -31,6 +34,7 @@ LATTICE, STEP_MM = 64, 3.0
 WINDOW_MM = 40.0
 FINE_MM, COARSE_MM, LEVEL_MM = 1.5, 3.0, 8.0
 """Deviations of the Gaussians between which detail is kept, and over which its contrast is levelled."""
+_FINGERPRINT = re.compile(f"[0-9a-f]{{{NUM_BITS // 2}}}")
 _WORK_MM = 2.0
 _LEAST_DETAIL = 0.01  # of the foreground's intensity; weaker detail is noise and stays weak
 
@@ -55,8 +59,11 @@ def fingerprint(volume: Volume) -> str:
 
 
 def similarity(a: str, b: str) -> float:
-    """How alike two scans are, 1 for the same, about 0 for strangers: an estimate of their details' correlation."""
-    return float(_similarities(_unpacked([a]), _unpacked([b]))[0, 0])
+    """How alike two scans are, 1 for the same, about 0 for strangers: an estimate of their details' correlation.
+
+    An empty fingerprint is like none.
+    """
+    return float(_similarities(_unpacked([a]), _unpacked([b]))[0, 0]) if a and b else 0.0
 
 
 def clusters(fingerprints: Sequence[str], *, threshold: float = NEAR) -> np.ndarray:
@@ -68,11 +75,14 @@ def clusters(fingerprints: Sequence[str], *, threshold: float = NEAR) -> np.ndar
 
     Returns:
         (N,) index of the first of each one's cluster.
+
+    Raises:
+        DataError: One is no fingerprint.
     """
     first = np.arange(len(fingerprints))
     known = np.flatnonzero([bool(f) for f in fingerprints])
     bits = _unpacked([fingerprints[row] for row in known])
-    for number, row in enumerate(known):
+    for number, row in enumerate(track(known, "comparing fingerprints")):
         near = known[:number][_similarities(bits[number : number + 1], bits[:number])[0] >= threshold]
         if len(near):
             linked = np.unique(first[near])
@@ -82,10 +92,14 @@ def clusters(fingerprints: Sequence[str], *, threshold: float = NEAR) -> np.ndar
 
 
 def near_any(fingerprints: Sequence[str], others: Sequence[str], *, threshold: float = NEAR) -> np.ndarray:
-    """Which of `fingerprints` are near-duplicates of any of `others`: a boolean array (len(fingerprints),)."""
+    """Which of `fingerprints` are near-duplicates of any of `others`: a boolean array (len(fingerprints),).
+
+    Raises:
+        DataError: One is no fingerprint.
+    """
     found = np.zeros(len(fingerprints), bool)
     bits_of_others = _unpacked([other for other in others if other])
-    for row, own in enumerate(fingerprints):
+    for row, own in enumerate(track(fingerprints, "comparing fingerprints")):
         if own and len(bits_of_others):
             found[row] = (_similarities(_unpacked([own]), bits_of_others) >= threshold).any()
     return found
@@ -187,9 +201,15 @@ def _random_rows(count: int) -> np.ndarray:
 
 
 def _unpacked(fingerprints: Sequence[str]) -> np.ndarray:
-    """Bits (N, 2, NUM_BITS // 8) in bytes."""
-    raw = b"".join(map(bytes.fromhex, fingerprints))
-    return np.frombuffer(raw, np.uint8).reshape(len(fingerprints), 2, NUM_BITS // 8)
+    """Bits (N, 2, NUM_BITS // 64), 64 in a number."""
+    for text in fingerprints:
+        if not _FINGERPRINT.fullmatch(text):
+            raise DataError(
+                f"{text[:16]!r}, {len(text)} characters, is no fingerprint of {NUM_BITS // 2} hex digits; "
+                "`fewlabel data audit` writes them anew"
+            )
+    raw = bytes.fromhex("".join(fingerprints))
+    return np.frombuffer(raw, np.uint64).reshape(len(fingerprints), 2, NUM_BITS // 64)
 
 
 def _similarities(a: np.ndarray, b: np.ndarray) -> np.ndarray:

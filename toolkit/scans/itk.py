@@ -22,6 +22,9 @@ _NRRD_BYTES = {
 }  # fmt: skip
 """By what is left of a type's name without signs, `_t` and the word int: "unsigned short int", "uint16_t"."""
 _META_BYTES = {"CHAR": 1, "SHORT": 2, "INT": 4, "LONG": 4, "LONG_LONG": 8, "FLOAT": 4, "DOUBLE": 8}
+_ORIENTATION = re.compile(
+    rb"^(?:space(?: directions)?:|(?:TransformMatrix|Rotation|Orientation) *=)", re.MULTILINE | re.IGNORECASE
+)
 _PACKING: dict[str, Literal["gzip", "bz2"]] = {"gzip": "gzip", "gz": "gzip", "bzip2": "bz2", "bz2": "bz2"}
 
 
@@ -62,6 +65,13 @@ def read_itk(path: Path) -> tuple[np.ndarray, np.ndarray]:
     affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * np.asarray(image.GetSpacing())
     affine[:3, 3] = image.GetOrigin()
     return np.moveaxis(data, (0, 1, 2), (2, 1, 0)), _LPS_TO_RAS @ affine
+
+
+def is_unplaced(path: Path) -> bool:
+    """Whether the header says nothing of orientation, so that axes are taken to run to left, posterior, superior."""
+    with path.open("rb") as file:
+        head = file.read(_MOST_HEADER_BYTES)
+    return _ORIENTATION.search(head) is None
 
 
 def data_files(path: Path) -> list[Path]:

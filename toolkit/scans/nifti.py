@@ -52,7 +52,7 @@ def read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
     unit = _MM[header.get_xyzt_units()[0]]
     affine = image.affine @ np.diag([unit, unit, unit, 1.0])
     affine[:3, 3] *= unit
-    _check_spacing(header, affine, unit, path)
+    _check_agreement(header, affine, unit, path)
     if header.get_data_dtype().kind in "cV":  # complex or colour, which the caller refuses
         return np.asanyarray(image.dataobj), affine
     return image.get_fdata(caching="unchanged", dtype=np.float32), affine
@@ -110,15 +110,26 @@ def _promised_bytes(header: nib.Nifti1Header, path: Path) -> int:
     return offset + num_voxels * item.itemsize
 
 
-def _check_spacing(header: nib.Nifti1Header, affine: np.ndarray, unit: float, path: Path) -> None:
-    """A sform in scanner coordinates does not scale: where it says another spacing than pixdim, one is damaged."""
-    if int(header["sform_code"]) != 1:
-        return
-    said = np.abs(np.asarray(header["pixdim"][1:4], float)) * unit
-    found = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
-    if not np.allclose(said, found, rtol=0.02, atol=1e-3):
-        spacings = " and ".join("x".join(f"{value:.4g}" for value in some) for some in (said, found))
-        raise ScanError(Reason.INCONSISTENT, path, f"pixdim and sform give two spacings, {spacings} mm; repair one")
+def _check_agreement(header: nib.Nifti1Header, affine: np.ndarray, unit: float, path: Path) -> None:
+    """Where the header says the same twice, both must agree, or one of them is damaged.
+
+    A sform in scanner coordinates (code 1) does not scale, so that its spacing is pixdim's; and a qform in them
+    too puts every corner in the same place.
+    """
+    if int(header["sform_code"]) == 1:
+        said = np.abs(np.asarray(header["pixdim"][1:4], float)) * unit
+        found = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+        if not np.allclose(said, found, rtol=0.02, atol=1e-3):
+            spacings = " and ".join("x".join(f"{value:.4g}" for value in some) for some in (said, found))
+            raise ScanError(Reason.INCONSISTENT, path, f"pixdim and sform give two spacings, {spacings} mm; repair one")
+    if int(header["sform_code"]) == int(header["qform_code"]) == 1:  # aligned ones often keep an old qform
+        size = np.asarray(header["dim"][1:4], float)
+        corners = np.array([*np.ndindex(2, 2, 2)]) * (size - 1)
+        apart = nib.affines.apply_affine(header.get_sform(), corners) - nib.affines.apply_affine(
+            header.get_qform(), corners
+        )
+        if not np.abs(apart).max() <= 0.5 * np.abs(header["pixdim"][1:4]).max():  # NaN is no agreement either
+            raise ScanError(Reason.INCONSISTENT, path, "qform and sform of one code differ; set one of them")
 
 
 def _kind(header: nib.Nifti1Header) -> type[nib.Nifti1Image]:

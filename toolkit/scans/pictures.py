@@ -4,6 +4,8 @@ import io
 
 import numpy as np
 from matplotlib import colormaps, image
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 _COLOURS = colormaps["tab10"]
 _GAP = 2  # pixels between panels
@@ -47,6 +49,43 @@ def views_png(columns: list[list[np.ndarray]], *, pixels_per_voxel: int = 3) -> 
         slices = [_picture(np.take(p[0] if p.ndim == 4 else p, p.shape[-1] // 2, -1)) for p in patches]
         stacks.append(np.concatenate([np.pad(s, ((0, _GAP), (0, 0), (0, 0)), constant_values=255) for s in slices]))
     return _png(_row(stacks), pixels_per_voxel)
+
+
+def captioned_png(
+    columns: list[tuple[str, list[str], np.ndarray]],
+    box: tuple[np.ndarray, np.ndarray],
+    spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0),
+) -> bytes:
+    """A scan and patches of it side by side, three planes through the middle of each, with captions.
+
+    Args:
+        columns: Title, lines of the caption and intensities (I, J, K), 0-1, axes RAS. The first column is the scan; its
+            planes go through the middle of the box, which is drawn.
+        box: First voxel of the scan that the patches show, and the one after the last, (3,) each.
+        spacing_mm: Voxel size, for the pictures' proportions.
+
+    Returns:
+        A PNG: axial, coronal and sagittal planes from top to bottom; the left of an axial plane is the person's left.
+    """
+    figure = Figure(figsize=(1.7 * len(columns), 1.7 * 3 + 0.16 * max(len(lines) for _, lines, _ in columns) + 0.5))
+    axes = figure.subplots(3, len(columns), squeeze=False)
+    for column, (title, lines, array) in enumerate(columns):
+        middle = np.asarray(array.shape) // 2 if column else np.clip(np.add(*box) // 2, 0, np.array(array.shape) - 1)
+        for row, axis in enumerate((2, 1, 0)):
+            panel, across = axes[row, column], [other for other in range(3) if other != axis]
+            plane, aspect = np.take(array, middle[axis], axis).T, spacing_mm[across[1]] / spacing_mm[across[0]]
+            panel.imshow(plane, cmap="gray", vmin=0, vmax=1, origin="lower", aspect=aspect)
+            panel.set_xticks([])
+            panel.set_yticks([])
+            if column == 0:
+                panel.set_ylabel(("axial", "coronal", "sagittal")[row], fontsize=8)
+                low, high = (edge[across] - 0.5 for edge in box)
+                panel.add_patch(Rectangle(low, *(high - low), fill=False, edgecolor="#ffb000"))
+        axes[0, column].set_title("\n".join([title, *lines]), fontsize=7, loc="left", parse_math=False)
+    figure.tight_layout(pad=0.4)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=140, facecolor="white", bbox_inches="tight")
+    return buffer.getvalue()
 
 
 def class_colours(num_classes: int) -> list[str]:

@@ -3,18 +3,18 @@
 from typing import Annotated, Literal, Self
 
 import numpy as np
-import torch
-from monai.data import MetaTensor
-from monai.transforms import SpatialResample
-from pydantic import Field, PositiveFloat, model_validator
-from scipy import ndimage
+from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 
 from toolkit.config import Section
 from toolkit.errors import DataError
+from toolkit.scans.resampling import grid_for, resample
 from toolkit.scans.volumes import Volume
 
 Percentile = Annotated[float, Field(ge=0, le=100)]
-_SIGMA_PER_FWHM = 1 / (2 * np.sqrt(2 * np.log(2)))
+BELOW_IS_HU = -200.0
+"""No MR or PET image goes so low; in CT, air is -1000."""
+ZSCORE_REACH = 4.0
+"""Deviations from the mean that become 0 and 1."""
 
 
 class Preprocessing(Section):
@@ -24,52 +24,101 @@ class Preprocessing(Section):
     """Voxel size along right, anterior and superior."""
     orientation: Literal["RAS"] = "RAS"
     """Directions of the array's axes: right, anterior, superior."""
+    intensity: Literal["percentiles", "zscore", "window", "modality"] = "percentiles"
+    """What becomes 0 and 1; what lies outside is clipped. percentiles of the foreground; zscore: its mean less and plus
+    4 deviations; window: `window_hu`, for CT; modality: the window for scans that go below -200, as only Hounsfield
+    units do, and percentiles for all others."""
     intensity_percentiles: tuple[Percentile, Percentile] = (1.0, 99.0)
-    """Percentiles of the foreground that become 0 and 1; what lies outside is clipped."""
+    """Percentiles of the foreground that become 0 and 1."""
+    window_hu: tuple[float, float] = (-1000.0, 1000.0)
+    """Hounsfield units that become 0 and 1."""
     foreground: Literal["positive", "otsu", "all"] = "positive"
-    """Which voxels count: above zero, above Otsu's threshold (noisy air), or all. A mask overrides it."""
+    """Which voxels count, the others become 0: above zero (in CT: above the window's lower end), above Otsu's threshold
+    (noisy air; in CT it takes the lungs for air), or all. A mask overrides it."""
+    crop_margin_mm: NonNegativeFloat | None = None
+    """Cut off what is further than this from the foreground's box, found by Otsu's threshold where `foreground` leaves
+    air. Empty: keep the scan's whole extent, which costs next to nothing in a compressed store."""
 
     @model_validator(mode="after")
     def _ascending(self) -> Self:
-        if self.intensity_percentiles[0] >= self.intensity_percentiles[1]:
-            raise ValueError("intensity_percentiles: the second must be above the first")
+        for name in ("intensity_percentiles", "window_hu"):
+            low, high = getattr(self, name)
+            if low >= high:
+                raise ValueError(f"{name}: the second must be above the first")
         return self
 
 
 def preprocess(
     volume: Volume, spec: Preprocessing, *, like: Volume | None = None, mask: np.ndarray | None = None
 ) -> Volume:
-    """Resamples and normalises one scan.
+    """Resamples, crops and normalises one scan.
 
     Args:
         volume: The raw scan.
-        spec: Spacing, percentiles and foreground rule.
-        like: Grid to resample onto; by default a grid of `spec.spacing_mm` over the scan's own extent.
+        spec: Spacing, intensity rule, foreground rule and margin.
+        like: Grid to resample onto, whole; by default a grid of `spec.spacing_mm` over the scan's own extent, cropped
+            where `spec` says so.
         mask: Foreground (I, J, K) on the output grid; voxels outside become 0. Default: `spec.foreground`.
 
     Returns:
-        The scan with intensities in 0-1, background 0.
+        The scan with intensities in 0-1, background 0. A label map follows by `resample(labels, it, labels=True)`.
 
     Raises:
         DataError: The scan has no foreground or only one intensity.
     """
-    resampled = resample(volume, like or grid_for(volume, spec.spacing_mm))
-    if mask is None:
-        mask = foreground_mask(resampled.array, spec.foreground)
-    if not mask.any():
-        raise DataError(f"no foreground ({spec.foreground}) in a scan of shape {volume.shape}; look at the scan")
-    channels = []
-    for channel in resampled.array:
-        low, high = np.percentile(channel[mask], spec.intensity_percentiles)
+    shape, in_hu = volume.shape, is_hounsfield(volume.array, spec)
+    grid = like or grid_for(volume, spec.spacing_mm)
+    resampled = resample(volume, grid, outside=spec.window_hu[0] if in_hu else 0.0)
+    del volume  # where the caller does not keep it either, its memory is free from here on
+    array, affine = resampled.array, resampled.affine
+    if in_hu:
+        rescale(array, *spec.window_hu, out=array)
+    shown = mask if mask is not None else foreground_mask(array, spec.foreground)
+    if not shown.any():
+        raise DataError(f"no foreground ({spec.foreground}) in a scan of shape {shape}; look at the scan")
+    if spec.crop_margin_mm is not None and like is None:
+        has_air = mask is None and (in_hu or spec.foreground == "all")
+        body = foreground_mask(array, "otsu") if has_air else shown
+        box = foreground_box(body, spec.crop_margin_mm, resampled.spacing_mm)
+        array, shown = np.ascontiguousarray(array[:, *box]), shown[box]
+        affine = affine.copy()
+        affine[:3, 3] += affine[:3, :3] @ [side.start for side in box]
+    for channel in array:
+        low, high = (0.0, float(channel[shown].max())) if in_hu else intensity_range(channel, shown, spec)
         if not high > low:
-            raise DataError(f"a scan of shape {volume.shape} has one intensity only ({low:g}); look at the scan")
-        channels.append(np.where(mask, rescale(channel, low, high), np.float32(0)))
-    return Volume(np.stack(channels).astype(np.float32), resampled.affine)
+            raise DataError(f"a scan of shape {shape} has one intensity only ({low:g}); look at the scan")
+        if not in_hu:
+            rescale(channel, low, high, out=channel)
+        channel[~shown] = 0
+    return Volume(array, affine)
 
 
-def rescale(array: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Maps `low` to 0 and `high` to 1 and clips, float32."""
-    return np.clip((array - np.float32(low)) / np.float32(high - low), 0, 1).astype(np.float32)
+def is_hounsfield(array: np.ndarray, spec: Preprocessing) -> bool:
+    """Whether `spec` takes raw intensities for Hounsfield units: it says so, or they go as low as only these do."""
+    return spec.intensity == "window" or (spec.intensity == "modality" and float(array.min()) < BELOW_IS_HU)
+
+
+def intensity_range(array: np.ndarray, mask: np.ndarray, spec: Preprocessing) -> tuple[float, float]:
+    """The values that become 0 and 1 where the scan is not in Hounsfield units.
+
+    Args:
+        array: Raw intensities.
+        mask: Foreground, of the same shape, not empty.
+        spec: The rule.
+    """
+    inside = array[mask]
+    if spec.intensity == "zscore":
+        mean, deviation = inside.mean(dtype=np.float64), inside.std(dtype=np.float64)
+        return float(mean - ZSCORE_REACH * deviation), float(mean + ZSCORE_REACH * deviation)
+    low, high = np.percentile(inside, spec.intensity_percentiles, overwrite_input=True)
+    return float(low), float(high)
+
+
+def rescale(array: np.ndarray, low: float, high: float, out: np.ndarray | None = None) -> np.ndarray:
+    """Maps `low` to 0 and `high` to 1 and clips, float32; into `out` where it is given, which may be `array`."""
+    out = np.subtract(array, np.float32(low), out=out, dtype=np.float32)
+    np.divide(out, np.float32(high - low), out=out)
+    return np.clip(out, 0, 1, out=out)
 
 
 def foreground_mask(array: np.ndarray, rule: str) -> np.ndarray:
@@ -81,34 +130,14 @@ def foreground_mask(array: np.ndarray, rule: str) -> np.ndarray:
     return first > threshold
 
 
-def grid_for(volume: Volume, spacing_mm: tuple[float, float, float]) -> Volume:
-    """An empty grid of the wanted spacing over the extent of `volume`, along its own axes."""
-    spacing = np.asarray(volume.spacing_mm)
-    shape = np.maximum(1, np.ceil(np.asarray(volume.shape) * spacing / spacing_mm - 1e-3)).astype(int)
-    zoom = np.asarray(spacing_mm) / spacing
-    affine = volume.affine @ np.diag([*zoom, 1.0])
-    affine[:3, 3] = (volume.affine @ [*((zoom - 1) / 2), 1.0])[:3]  # the outer faces of the first voxels coincide
-    return Volume(np.broadcast_to(np.float32(0), (1, *shape)), affine)
-
-
-def resample(volume: Volume, like: Volume, *, labels: bool = False) -> Volume:
-    """Interpolates `volume` onto the grid of `like` through both affines; 0 outside the scan.
-
-    Args:
-        volume: The scan or label map.
-        like: Its shape and affine are the output's.
-        labels: Nearest neighbour without smoothing, for label maps.
-    """
-    array = volume.array
-    if not labels:  # going to coarser voxels, smooth first or fine detail folds into noise
-        ratio = np.asarray(like.spacing_mm) / volume.spacing_mm
-        sigma = _SIGMA_PER_FWHM * np.sqrt(np.maximum(ratio**2 - 1, 0))
-        if sigma.max() > 0.1:
-            array = np.stack([ndimage.gaussian_filter(channel, sigma, mode="nearest") for channel in array])
-    image = MetaTensor(torch.from_numpy(np.ascontiguousarray(array)), affine=torch.from_numpy(volume.affine))
-    transform = SpatialResample(mode="nearest" if labels else "bilinear", padding_mode="zeros", dtype=np.float64)
-    output = transform(image, dst_affine=torch.from_numpy(like.affine), spatial_size=like.shape)
-    return Volume(output.numpy().astype(np.float32), like.affine)
+def foreground_box(mask: np.ndarray, margin_mm: float, spacing_mm: tuple[float, float, float]) -> tuple[slice, ...]:
+    """The smallest box around the voxels of `mask` (I, J, K), and a margin, inside the volume."""
+    box = []
+    for axis, spacing in enumerate(spacing_mm):
+        hit = np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis})))
+        margin = int(np.ceil(margin_mm / spacing))
+        box.append(slice(max(int(hit[0]) - margin, 0), min(int(hit[-1]) + 1 + margin, mask.shape[axis])))
+    return tuple(box)
 
 
 def _otsu(array: np.ndarray) -> float:

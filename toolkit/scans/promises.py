@@ -67,7 +67,7 @@ def unpack(chunks: Iterator[bytes], promised: int, path: str | Path, *, keep: bo
             count += len(chunk)
             if keep and count <= promised:
                 kept += chunk
-            if count > promised + (CHUNK_BYTES << 6):  # enough to know: a bomb is not read for hours
+            if count > promised + (CHUNK_BYTES << 4):  # enough to know: a bomb is not read for hours
                 break
     except EOFError:
         raise ScanError(Reason.TRUNCATED, path, f"packed data end after {count:,} bytes; copy it again") from None

@@ -26,6 +26,7 @@ class Reason(StrEnum):
     MIXED_SLICES = "mixed slices"
     INCOMPLETE = "incomplete series"
     NO_POSITION = "no position"
+    NO_SUBJECT = "no subject"
     WRONG_MODALITY = "wrong modality"
     LOCALISER = "localiser"
     DERIVED = "derived"

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import json
+import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
@@ -11,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from filelock import FileLock
-from pydantic import ValidationError
 
 from toolkit.config import Section
 from toolkit.errors import DataError, DiskError
@@ -23,6 +23,8 @@ STORE_VERSION = 2
 """Part of each key (1 were memory maps). Raise it whenever one scan and spec give other voxels or another format."""
 LEVELS = 4095
 """12 bits: finer than the noise of any scanner, and what lies below it would not compress."""
+
+DAY_S = 86_400
 
 
 class StoreHeader(Section):
@@ -93,6 +95,11 @@ class StoredVolume:
         """Whether a label map came with the scan."""
         return self._header.labels is not None
 
+    @property
+    def num_bytes(self) -> int:
+        """On the disk, without the header."""
+        return self._header.values.num_bytes + (self._header.labels.num_bytes if self._header.labels else 0)
+
     def crop(self, start: Sequence[int], size: Sequence[int]) -> np.ndarray:
         """Raw values of a box, decompressed from the chunks that it touches.
 
@@ -110,11 +117,6 @@ class StoredVolume:
         assert self._labels is not None, "this scan has no label map"
         return _boxed(self._labels, start, size, 0)[0]
 
-    @property
-    def values(self) -> np.ndarray:
-        """All raw values, (C, I, J, K) int16."""
-        return self._all_values
-
     def load(self) -> Volume:
         """The whole scan as float32."""
         raw = self.crop((0, 0, 0), self.shape)
@@ -123,10 +125,6 @@ class StoredVolume:
     def foreground(self) -> np.ndarray:
         """Voxels above 0 in any channel, (I, J, K) bool."""
         return (self.crop((0, 0, 0), self.shape) > self.zero).any(axis=0)
-
-    @cached_property
-    def _all_values(self) -> np.ndarray:
-        return self.crop((0, 0, 0), self.shape)
 
     @cached_property
     def _header(self) -> StoreHeader:
@@ -221,6 +219,13 @@ class VolumeStore:
                     return self.put(key, *make())
         return self.get(key)
 
+    def sweep(self) -> None:
+        """Deletes what builders left that were killed more than a day ago."""
+        for path in self.folder.glob(".*.tmp"):
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > DAY_S:
+                    path.unlink()
+
     @contextlib.contextmanager
     def _disk_errors(self) -> Iterator[None]:
         try:
@@ -248,11 +253,12 @@ def read_header(path: Path) -> StoreHeader:
     """
     try:
         saved: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        assert zlib.crc32(saved["header"].encode()) == saved["crc"]
+        if zlib.crc32(saved["header"].encode()) != saved["crc"]:
+            raise ValueError("checksum")
         return StoreHeader.model_validate_json(saved["header"])
     except FileNotFoundError as error:
         raise DataError(f"{path.parent}: no stored scan {path.stem}; build it first") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, AssertionError, ValidationError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: damaged; delete it and build the store again") from error
 
 

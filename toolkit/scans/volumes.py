@@ -1,10 +1,8 @@
 """Volumes from files: NIfTI, NRRD, MetaImage and DICOM series, always float32, always right-anterior-superior."""
 
 import contextlib
-import logging
 import os
 import struct
-import warnings
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,12 +10,11 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-import pydicom
 
 from toolkit.console import log
 from toolkit.errors import DataError
 from toolkit.scans import itk, nifti
-from toolkit.scans.dicom import find_series
+from toolkit.scans.dicom import ANY_DEPTH, find_series, quiet_readers
 from toolkit.scans.reasons import Reason, ScanError
 from toolkit.scans.series import read_series
 
@@ -64,7 +61,12 @@ def split_path(path: str | Path) -> tuple[Path, str]:
     if whole.exists():
         return whole, ""
     before, mark, uid = str(path).rpartition("#")
-    return (Path(before), uid) if mark and Path(before).is_dir() else (whole, "")
+    return (Path(before), uid) if mark and is_folder(Path(before)) else (whole, "")
+
+
+def is_folder(place: Path) -> bool:
+    """Whether `split_path` gave a folder of DICOM files, or one and all below it."""
+    return (place.parent if place.name == ANY_DEPTH else place).is_dir()
 
 
 def read_volume(path: str | Path) -> Volume:
@@ -75,7 +77,7 @@ def read_volume(path: str | Path) -> Volume:
 
     Args:
         path: A NIfTI, NRRD or MetaImage file, or a folder that holds one DICOM series; `FOLDER#SERIES_UID` picks one
-            of several. If FOLDER itself holds none of its files, the folders below do.
+            of several, `FOLDER/**#SERIES_UID` one whose files lie in several folders below FOLDER.
 
     Raises:
         ScanError: The file is truncated, damaged, too large or inconsistent; slices are missing, doubled, unevenly
@@ -83,7 +85,7 @@ def read_volume(path: str | Path) -> Volume:
         DataError: There is no such scan, or a folder holds no or several series.
     """
     place, series_uid = split_path(path)
-    if place.is_dir():
+    if is_folder(place):
         return read_files(_series_files(place, series_uid), path)
     if not place.is_file():
         raise DataError(f"{path}: no such scan; check the path in the manifest")
@@ -102,6 +104,8 @@ def read_files(files: list[Path], path: str | Path) -> Volume:
         path: What to call them in an error.
     """
     with quiet_readers(), one_line_errors(path):
+        if not all(file.stat().st_size for file in files):
+            raise ScanError(Reason.TRUNCATED, path, "a file is empty; copy it again")
         if not is_volume_file(files[0]):
             data, affine = read_series(files, path)
         elif files[0].name.lower().endswith(nifti.SUFFIXES):
@@ -164,19 +168,6 @@ def _volume(data: np.ndarray, affine: np.ndarray, path: str | Path) -> Volume:
 
 
 @contextlib.contextmanager
-def quiet_readers() -> Iterator[None]:
-    """Readers warn with the values of tags and the names of files; neither belongs on anybody's screen."""
-    logger = logging.getLogger("pydicom")
-    before, logger.disabled = logger.disabled, True
-    try:
-        with warnings.catch_warnings(), pydicom.config.disable_value_validation():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.disabled = before
-
-
-@contextlib.contextmanager
 def one_line_errors(path: str | Path) -> Iterator[None]:
     """Whatever a reader says about a broken file, as one line that starts with the path."""
     try:
@@ -186,7 +177,9 @@ def one_line_errors(path: str | Path) -> Iterator[None]:
     except PermissionError:
         raise ScanError(Reason.NO_PERMISSION, path, "you may not read it; ask whom it belongs to") from None
     except MemoryError:
-        raise ScanError(Reason.TOO_LARGE, path, "does not fit into the memory; crop or downsample the scan") from None
+        raise ScanError(
+            Reason.TOO_LARGE, path, "does not fit into the memory of a process; use fewer of them, or crop the scan"
+        ) from None
     except EOFError:
         raise ScanError(Reason.TRUNCATED, path, "ends too early; copy it again") from None
     except (

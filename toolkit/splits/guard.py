@@ -64,7 +64,8 @@ def refuse_overlap(pretraining: Seen, test: Seen, *, near: Near | None = None, a
         allow: Only warn.
 
     Raises:
-        DataError: Pretraining sees something of the test, with the list, and `allow` is false.
+        DataError: Pretraining sees something of the test, with the list, or its pseudonyms were made with another key,
+            so that nobody can tell; and `allow` is false.
     """
     _refuse(_record(pretraining), test, near, allow)
 
@@ -102,16 +103,17 @@ def refuse_seen(
                 f"{folder}: no {SEEN_FILE}, so nothing says that its pretraining left the test subjects out"
             )
         return
-    record = json.loads(path.read_text(encoding="utf-8"))
-    if record.get("format", 1) > FORMAT:
-        raise DataError(f"{path}: written by a newer fewlabel (format {record['format']}); update this one")
-    test = test if isinstance(test, Seen) else Seen(list(test))
-    if record["keys"] and not _key_marks(test.subjects) <= set(record["keys"]) and not allow:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        newer = record.get("format", 1) > FORMAT
+        assert {"subjects", "keys"} <= record.keys()
+    except (OSError, ValueError, AttributeError, TypeError, AssertionError) as error:
         raise DataError(
-            f"{path}: its pseudonyms were made with another key than those of the test, so nothing can tell whether "
-            "pretraining saw a test subject; bring the data root's `.key` of the pretraining, or pretrain anew"
-        )
-    _refuse(record, test, near, allow)
+            f"{path}: damaged ({error}), so nothing says what pretraining saw; save the encoder again"
+        ) from None
+    if newer:
+        raise DataError(f"{path}: written by a newer fewlabel (format {record['format']}); update this one")
+    _refuse(record, test if isinstance(test, Seen) else Seen(list(test)), near, allow)
 
 
 def _record(seen: Seen) -> dict[str, object]:
@@ -125,6 +127,11 @@ def _record(seen: Seen) -> dict[str, object]:
 
 
 def _refuse(record: dict[str, object], test: Seen, near: Near | None, allow: bool) -> None:
+    if record["keys"] and not _key_marks(test.subjects) <= set(record["keys"]) and not allow:
+        raise DataError(
+            "the pretraining's pseudonyms were made with another key than those of the test, so nothing can tell "
+            "whether it sees a test subject; bring the data root's `.key` of the pretraining, or pretrain anew"
+        )
     found = []
     known = set(record["subjects"])
     subjects = sorted({str(subject) for subject in test.subjects if _digest(subject) in known})

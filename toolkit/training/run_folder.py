@@ -21,8 +21,8 @@ from toolkit.training.provenance import provenance
 
 WORK = ("checkpoints", "metrics.jsonl", "tokenizer", "cells", "results.csv", "scans", "text")
 """What a run leaves that depends on its values."""
-OF_THE_MACHINE = {"num_workers", "worker_timeout_s", "checkpoint_every", "keep_checkpoints", "on_collapse"}
-"""Fields of the training that change no weight and no metric: a run may go on with others."""
+OF_THE_MACHINE = {"num_workers", "worker_timeout_s", "checkpoint_every", "keep_checkpoints", "on_collapse", "store"}
+"""Fields that change no weight and no metric: a run may go on with others."""
 
 
 class RunFolder:

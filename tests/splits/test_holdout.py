@@ -1,13 +1,12 @@
-"""Grouped holdouts, nested draws and the guard against leakage."""
+"""Grouped holdouts and nested draws."""
 
 import hashlib
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from toolkit.errors import DataError
-from toolkit.splits import holdout, nested_draws, record_seen, refuse_leakage, refuse_seen, thin
+from toolkit.splits import holdout, nested_draws, thin
 
 
 def _grouped(seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -86,22 +85,3 @@ def test_thin_keeps_small_classes_whole() -> None:
     labels = np.repeat([0, 1], (100, 7))
     kept = thin(labels, 10)
     assert np.bincount(labels[kept]).tolist() == [10, 7]
-
-
-def test_leakage_is_refused_unless_allowed() -> None:
-    refuse_leakage(["a", "b"], ["c"])
-    with pytest.raises(DataError, match=r"2 test subject\(s\).*\(b, c\)"):
-        refuse_leakage(["a", "b", "c"], ["c", "b"])
-    refuse_leakage(["a"], ["a"], allow=True)
-
-
-def test_pseudonyms_of_another_key_are_refused_since_nothing_can_be_compared(tmp_path: Path) -> None:
-    mine, other = "0011aabb.", "ffee9988."
-    record_seen(tmp_path, ["page 7", mine + "0" * 16])
-    refuse_seen(tmp_path, ["page 8", mine + "1" * 16])
-    refuse_seen(tmp_path, ["page 8"])  # no pseudonym in the test: names compare as they are
-    with pytest.raises(DataError, match="another key"):
-        refuse_seen(tmp_path, [other + "1" * 16])
-    refuse_seen(tmp_path, [other + "1" * 16], allow=True)
-    record_seen(tmp_path, ["page 7"])
-    refuse_seen(tmp_path, [other + "1" * 16])  # pretraining saw no pseudonym at all

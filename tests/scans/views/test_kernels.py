@@ -12,7 +12,9 @@ import hashlib
 import numpy as np
 from toolkit.scans.views import ViewConfig, apply_parameters, sample_parameters
 volume = (np.random.default_rng([0]).random((1, 40, 40, 40)) * 32767).astype(np.int16)
-parameters = sample_parameters(ViewConfig(patch_size=16), 0, 0, np.arange(32), 0)
+kinds = "crop_resize elastic low_resolution ghosting motion rician outer_mask inner_mask cutout".split()
+config = ViewConfig(patch_size=16, **{f"{kind}_probability": 0.3 for kind in kinds})
+parameters = sample_parameters(config, 0, 0, np.arange(32), 0)
 views = apply_parameters(volume, np.full((32, 3), 20, np.float32), parameters, 16, scale=1 / 32767)
 print(hashlib.sha256(views.tobytes()).hexdigest())
 """

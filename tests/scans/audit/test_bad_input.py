@@ -1,0 +1,239 @@
+"""Two hundred damaged files among fifty good ones, and everything else that should not lie in a folder of scans."""
+
+import gzip
+import os
+import socket
+import time
+import zipfile
+import zlib
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK as sitk
+from typer.testing import CliRunner
+
+from toolkit.cli import app
+from toolkit.errors import DataError
+from toolkit.scans import Volume, read_volume
+from toolkit.scans.audit import AuditConfig, audit_folder
+from toolkit.scans.audit.look import look
+from toolkit.scans.audit.walk import walk
+from toolkit.scans.cohort import write_nifti, write_series
+from toolkit.scans.isolated import Lost, isolated
+from toolkit.scans.reasons import Reason
+
+NUM_GOOD, NUM_DAMAGED = 50, 200
+KINDS = ("frames", "slices", "nii", "nii.gz", "nrrd", "packed.nrrd")
+
+
+@dataclass(frozen=True)
+class Damage:
+    path: Path
+    kind: str
+    how: str
+    may_hide: bool  # only where nothing in the file says it twice: no reader could see it
+
+
+def write(kind: str, volume: Volume, folder: Path, number: int) -> Path:
+    """One scan; returns the file that may be damaged."""
+    name = f"scan{number:03d}"
+    if kind in ("frames", "slices"):
+        tags = {"PatientID": name, "SeriesNumber": number}
+        write_series(volume, folder / name, tags=tags, multiframe=kind == "frames", seed=number)
+        return sorted((folder / name).iterdir())[-1 if kind == "frames" else 4]
+    path = folder / f"{name}.{kind}"
+    if kind.startswith("nii"):
+        write_nifti(volume, path)
+        return path
+    image = sitk.GetImageFromArray(volume.array[0].transpose(2, 1, 0))
+    sitk.WriteImage(image, path, useCompression=kind.startswith("packed"))
+    return path
+
+
+def voxels_start(path: Path, kind: str) -> int:
+    content = path.read_bytes()
+    if kind == "nii":
+        return 352
+    if kind == "nii.gz":
+        return 10  # gzip's own header, of which four bytes are a time, two hint at speed and system
+    if kind.endswith("nrrd"):
+        return content.index(b"\n\n") + 2
+    return len(content) - len(pydicom.dcmread(path).PixelData)
+
+
+@pytest.fixture
+def damaged(tmp_path: Path, textured: np.ndarray) -> list[Damage]:
+    """The seeded script: kinds in turn, half of the damaged files cut, half with one to three bits flipped."""
+    rng = np.random.default_rng([2026])
+    found = []
+    for number in range(NUM_GOOD + NUM_DAMAGED):
+        kind = KINDS[number % len(KINDS)]
+        array = textured[:, :12, :14, :9] * 1000 + rng.random((1, 12, 14, 9), np.float32)
+        path = write(kind, Volume(array, np.diag([2.0, 2.0, 3.0, 1.0])), tmp_path / "in", number)
+        if number < NUM_GOOD:
+            continue
+        content, start = bytearray(path.read_bytes()), voxels_start(path, kind)
+        if rng.random() < 0.5:
+            path.write_bytes(content[: int(rng.integers(0, len(content)))])
+            found.append(Damage(path, kind, "cut", may_hide=False))
+            continue
+        places = rng.integers(0, len(content), rng.integers(1, 4))
+        for place in places:
+            content[place] ^= 1 << int(rng.integers(8))
+        path.write_bytes(content)
+        is_packed = kind in ("nii.gz", "packed.nrrd")
+        found.append(Damage(path, kind, "flipped", may_hide=not is_packed or bool((places < start).all())))
+    return found
+
+
+def test_every_good_file_is_kept_and_every_visible_damage_is_listed(tmp_path: Path, damaged: list[Damage]) -> None:
+    outcome = CliRunner().invoke(app, ["data", "audit", str(tmp_path / "in"), "--out", str(tmp_path / "private")])
+    assert outcome.exit_code == 3, outcome.output
+    found = audit_folder(tmp_path / "in", tmp_path / "private")  # again, from memory
+    kept = set(found.manifest.path.str.partition("#")[0])
+    suffixes = ["" if kind in ("frames", "slices") else f".{kind}" for kind in KINDS]
+    good = {str(tmp_path / "in" / f"scan{n:03d}{suffixes[n % len(KINDS)]}") for n in range(NUM_GOOD)}
+    assert good <= kept
+    hidden = Counter()
+    for damage in damaged:
+        place = damage.path.parent if damage.kind in ("frames", "slices") else damage.path
+        names = [path for path in found.refused.path if path.partition("#")[0] in (str(damage.path), str(place))]
+        if str(place) in kept:
+            assert damage.may_hide, f"{damage} was not seen"
+            hidden[damage.kind] += 1
+        else:
+            assert names, f"{damage} is neither kept nor refused"
+    assert set(found.refused.kind) <= {str(reason) for reason in Reason}
+    # Bits of plain voxels, of texts and of numbers that stand only once: 55 of the 200, and none in packed files.
+    assert sum(hidden.values()) <= 60
+    assert not hidden.keys() & {"nii.gz", "packed.nrrd"}
+
+
+@pytest.fixture
+def odd(tmp_path: Path, nifti, head: Volume) -> Path:
+    """A good scan, and around it what crashes or hangs other readers."""
+    folder = nifti("sub-1/good.nii.gz").parent.parent
+    (folder / "empty.nii.gz").touch()
+    (folder / "EMPTY0001").touch()
+    (folder / "x.nii.gz").mkdir()
+    (folder / "x.nii.gz" / "inside.txt").write_text("text")
+    (folder / "loop").symlink_to(folder)
+    (folder / "circle").symlink_to(folder / "circle")
+    (folder / "gone.nii").symlink_to(folder / "nowhere.nii")
+    (tmp_path / "secret.nii").write_bytes((folder / "sub-1" / "good.nii.gz").read_bytes())
+    (folder / "outside.nii").symlink_to(tmp_path / "secret.nii")
+    (folder / "again.nii.gz").symlink_to(folder / "sub-1" / "good.nii.gz")
+    with zipfile.ZipFile(folder / "slip.zip", "w") as archive:
+        archive.writestr("../../escaped.nii", "evil")
+    os.mkfifo(folder / "pipe.nii")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(folder / "s.dcm"))
+    data = nib.Nifti1Image(np.zeros((4, 4, 4), np.int16), np.eye(4)).to_bytes()
+    huge = bytearray(data)
+    huge[40:48] = np.array([3, 4000, 4000, 3000], "<i2").tobytes()
+    (folder / "huge.nii").write_bytes(huge)
+    (folder / "huge.nii.gz").write_bytes(gzip.compress(huge))
+    (folder / "bomb.nii.gz").write_bytes(_bomb(data))
+    Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.nii")).write_bytes(data)
+    write_nifti(Volume(head.array * 3, head.affine), folder / "C:\\Users\\DOE\\scan 1.nii")
+    write_nifti(Volume(head.array * 4, head.affine), folder / "CON .. & ;$(x) '\"\n.nii")
+    (folder / "not.dcm").write_bytes(b"no DICOM")
+    (folder / "old.mgz").write_bytes(b"1234")
+    (folder / "notes.txt").write_text("not a scan, and not listed")
+    return folder
+
+
+def _bomb(head: bytes) -> bytes:
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    return packer.compress(head) + b"".join(packer.compress(bytes(1 << 24)) for _ in range(3)) + packer.flush()
+
+
+def test_odd_things_are_refused_by_name_and_harm_nothing(tmp_path: Path, odd: Path) -> None:
+    found = audit_folder(odd, tmp_path / "private", AuditConfig(num_workers=2))
+    assert sorted(Path(path).name for path in found.manifest.path) == sorted(
+        ["good.nii.gz", "C:\\Users\\DOE\\scan 1.nii", "CON .. & ;$(x) '\"\n.nii"]
+    )
+    kinds = {Path(path).name: kind for path, kind in zip(found.refused.path, found.refused.kind, strict=True)}
+    assert kinds == {
+        "empty.nii.gz": "truncated",
+        "EMPTY0001": "truncated",
+        "x.nii.gz": "not a file",
+        "loop": "symlink loop",
+        "circle": "symlink loop",
+        "gone.nii": "broken link",
+        "outside.nii": "outside the folder",
+        "again.nii.gz": "duplicate",
+        "slip.zip": "archive",
+        "pipe.nii": "not a file",
+        "s.dcm": "not a file",
+        "huge.nii": "too large",
+        "huge.nii.gz": "too large",
+        "bomb.nii.gz": "inconsistent header",
+        "caf\\xe9.nii": "file name",
+        "not.dcm": "unreadable",
+        "old.mgz": "unsupported format",
+    }
+    assert not list(tmp_path.rglob("escaped.nii"))
+    for row in found.manifest.itertuples():
+        assert read_volume(row.path).shape
+
+
+def test_what_may_not_be_read_is_listed(tmp_path: Path, nifti, monkeypatch: pytest.MonkeyPatch) -> None:
+    nifti("closed.nii").chmod(0)
+    (tmp_path / "in" / "shut").mkdir(mode=0)
+    monkeypatch.chdir(tmp_path / "in")  # a relative path: others may not pass through pytest's own folders
+    os.chmod(".", 0o755)
+    user = os.geteuid()
+    if user == 0:  # root may read everything
+        os.seteuid(65534)
+    try:
+        assert [error.reason for error in walk(Path(), Path("private")).refused] == [Reason.NO_PERMISSION]
+        assert look([(["closed.nii"], "closed.nii")])[0]["refused"][0] == Reason.NO_PERMISSION
+    finally:
+        os.seteuid(user)
+        os.chmod("shut", 0o700)
+
+
+def _crash(how: str) -> str:
+    """What a broken decoder may do to its process."""
+    if how == "segfault":
+        os.kill(os.getpid(), 11)
+    if how == "hang":
+        time.sleep(60)
+    if how == "exit":
+        os._exit(3)
+    if how == "eat":
+        return str(len(np.ones(1 << 36, np.uint8)))
+    return how
+
+
+def test_a_crash_a_hang_or_a_blow_up_costs_its_own_file_only() -> None:
+    tasks = [("segfault",), ("fine",), ("hang",), ("exit",), ("eat",), ("also fine",)]
+    found = dict(isolated(_crash, tasks, num_workers=2, timeout_s=2))
+    assert [result.reason if isinstance(result, Lost) else result for _, result in sorted(found.items())] == [
+        Reason.CRASH,
+        "fine",
+        Reason.TOO_SLOW,
+        Reason.CRASH,
+        Reason.TOO_LARGE,
+        "also fine",
+    ]
+
+
+def test_a_folder_without_a_usable_scan_is_an_error_but_its_refusals_are_listed(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.nii").write_bytes(b"")
+    with pytest.raises(DataError, match="no usable scan"):
+        audit_folder(tmp_path / "in", tmp_path / "private")
+    assert "a.nii,truncated: " in (tmp_path / "private" / "refused.csv").read_text()
+    with pytest.raises(DataError, match="no such folder"):
+        audit_folder(tmp_path / "gone", tmp_path / "private")
+
+
+def test_a_look_never_raises(tmp_path: Path) -> None:
+    assert look([(["/nowhere.nii"], "/nowhere.nii")])[0]["refused"][0] == Reason.UNREADABLE

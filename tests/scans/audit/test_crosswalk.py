@@ -1,0 +1,59 @@
+"""On site, pseudonyms become the hospital's own numbers again."""
+
+import stat
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from toolkit.cli import app
+from toolkit.errors import DataError
+from toolkit.scans.audit import audit_folder
+from toolkit.scans.audit.crosswalk import translate_table
+
+
+@pytest.fixture
+def manifest(tmp_path: Path, dicom) -> pd.DataFrame:
+    dicom("a", PatientID="FAKE-1", AccessionNumber="ACC1", InstitutionName="North Ward")
+    dicom("b", PatientID="FAKE-2", AccessionNumber="ACC2")
+    return audit_folder(tmp_path / "in", tmp_path / "private").manifest
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_worklist_is_translated_back(tmp_path: Path, manifest: pd.DataFrame, suffix: str) -> None:
+    worklist = pd.DataFrame(
+        {"subject": manifest.subject, "study": manifest.study, "score": [0.9, 0.1], "note": ["first", "second"]}
+    )
+    worklist.loc[2] = ["00000000.0000000000000000", "", 0.5, "somebody else's"]
+    path = tmp_path / f"worklist{suffix}"
+    worklist.to_parquet(path) if suffix == ".parquet" else worklist.to_csv(path, index=False)
+    crosswalk = tmp_path / "private" / "crosswalk.csv"
+    outcome = CliRunner().invoke(app, ["data", "translate", str(path), "--crosswalk", str(crosswalk)])
+    assert outcome.exit_code == 0, outcome.output
+    assert "4 pseudonyms translated" in outcome.output and "1 pseudonyms are not in this crosswalk" in outcome.output
+    target = tmp_path / "private" / "worklist.identified.csv"
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+    table = pd.read_csv(target, dtype=str, keep_default_na=False)
+    assert list(table) == ["subject", "study", "accession", "score", "note"]
+    assert table.subject.tolist() == ["FAKE-1", "FAKE-2", "00000000.0000000000000000"]
+    assert table.accession.tolist() == ["ACC1", "ACC2", ""]
+    assert table.study.str.startswith("1.2.826").tolist() == [True, True, False]
+    assert table.note.tolist() == worklist.note.tolist()
+
+
+def test_the_crosswalk_knows_every_kind(tmp_path: Path, manifest: pd.DataFrame) -> None:
+    crosswalk = pd.read_csv(tmp_path / "private" / "crosswalk.csv", dtype=str, keep_default_na=False)
+    assert crosswalk.kind.value_counts().to_dict() == {"accession": 2, "site": 2, "study": 2, "subject": 2}
+    known = crosswalk.set_index("pseudonym")
+    assert known.original[manifest.subject].tolist() == ["FAKE-1", "FAKE-2"]
+    assert known.original[manifest.site].tolist() == ["north ward", "madeup hospital"]
+    assert known.accession[manifest.study].tolist() == ["ACC1", "ACC2"]
+
+
+def test_another_table_is_no_crosswalk(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(DataError, match="no column 'kind'; give the crosswalk"):
+        translate_table(tmp_path / "a.csv", tmp_path / "a.csv")
+    with pytest.raises(DataError, match="cannot be read as a table"):
+        translate_table(tmp_path / "a.csv", tmp_path / "gone.csv")

@@ -1,0 +1,145 @@
+"""One subject, one file and one picture are on one side of a split, and never in pretraining and test both."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from toolkit.cli import app
+from toolkit.errors import DataError
+from toolkit.scans.fingerprints import NUM_BITS, clusters
+from toolkit.scans.leakage import manifest_seen, refuse_held_out, split_manifest, units_of
+from toolkit.scans.manifest import COLUMNS, read_manifest
+
+
+def prints(count: int) -> list[bytes]:
+    """Fingerprints of strangers."""
+    return [np.random.default_rng([number]).bytes(2 * NUM_BITS // 8) for number in range(count)]
+
+
+def copy_of(fingerprint: bytes, start: int) -> bytes:
+    """A near one: a sixth of the bits differ, which is a similarity of .87; two such copies of one are .5 alike."""
+    out = np.frombuffer(fingerprint, np.uint8).copy()
+    for half in (0, NUM_BITS // 8):
+        out[half + start : half + start + 16] ^= 255
+    return out.tobytes()
+
+
+@pytest.fixture
+def rows() -> pd.DataFrame:
+    """60 subjects with two scans each at three sites; subjects 10, 20 and 30 hang together through near-duplicates."""
+    numbers = np.repeat(np.arange(60), 2)
+    own = prints(120)
+    own[40] = copy_of(own[20], 0)  # subject 20's first scan shows what subject 10's does
+    own[60] = copy_of(own[40], 32)  # subject 30's shows what subject 20's does, and is no copy of subject 10's
+    table = pd.DataFrame({name: [""] * 120 for name in COLUMNS})
+    table["subject"] = [f"sub{number:02}" for number in numbers]
+    table["site"] = [("north", "south", "south", "east")[number % 4] for number in numbers]
+    table["label"] = [("", "0", "1")[number % 3] for number in numbers]
+    table["path"] = [f"Doe_Jane/{row}.nii.gz" for row in range(120)]
+    table["content_hash"] = [f"{row:064x}" for row in range(120)]
+    table.loc[3, "content_hash"] = table.loc[6, "content_hash"]  # subjects 1 and 3 have one file
+    table["fingerprint"] = [own_print.hex() for own_print in own]
+    return table
+
+
+def test_units_are_joined_by_subject_file_and_chains_of_near_duplicates(rows: pd.DataFrame) -> None:
+    fingerprints = rows["fingerprint"].tolist()
+    assert clusters([fingerprints[20], fingerprints[60]]).tolist() == [0, 1]  # not near each other
+    units = units_of(rows)
+    assert len(set(units[[20, 21, 40, 41, 60, 61]])) == 1
+    assert len(set(units[[2, 3, 6, 7]])) == 1
+    assert len(set(units)) == 60 - 2 - 1
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_unit_is_parted_and_strata_are_kept(rows: pd.DataFrame, seed: int) -> None:
+    train, test, units = split_manifest(rows, share=0.25, seed=seed)
+    assert sorted([*train, *test]) == list(range(120))
+    assert not set(units[train]) & set(units[test])
+    assert not set(rows["subject"][train]) & set(rows["subject"][test])
+    assert not set(rows["content_hash"][train]) & set(rows["content_hash"][test])
+    assert len({20 in test, 40 in test, 60 in test}) == 1
+    for column in ("site", "label"):
+        for value, part in rows.groupby(column):
+            subjects = part["subject"].nunique()
+            tested = rows.loc[test].query(f"{column} == @value")["subject"].nunique()
+            assert abs(tested - 0.25 * subjects) <= 2.6, (column, value)  # a unit of three subjects is one draw
+
+
+def written(rows: pd.DataFrame, path: Path) -> Path:
+    rows.to_csv(path, index=False)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("row", "values", "message"),
+    [
+        (0, {}, r"1 test subject\(s\) .*\(sub00\)"),
+        (0, {"subject": "new", "fingerprint": ""}, r"as files \(row 1: new\)"),
+        (0, {"subject": "new", "content_hash": "f" * 64}, r"as near-duplicates \(row 1: new\)"),
+    ],
+)
+def test_held_out_scans_are_refused_by_each_reason(
+    rows: pd.DataFrame, tmp_path: Path, row: int, values: dict[str, str], message: str
+) -> None:
+    test = rows.loc[[row]].assign(**values)
+    path = written(test, tmp_path / "test.csv")
+    with pytest.raises(DataError, match=message) as caught:
+        refuse_held_out(manifest_seen(rows), [path])
+    assert "Doe_Jane" not in str(caught.value)
+    refuse_held_out(manifest_seen(rows), [path], allow=True)
+    stranger = test.assign(subject="new", content_hash="f" * 64, fingerprint=prints(200)[-1].hex())
+    refuse_held_out(manifest_seen(rows), [written(stranger, tmp_path / "stranger.csv")])
+
+
+def test_a_manifest_of_before_fingerprints_is_read(rows: pd.DataFrame, tmp_path: Path) -> None:
+    old = read_manifest(written(rows.drop(columns=["fingerprint", "session"]), tmp_path / "old.csv"))
+    assert old["fingerprint"].tolist() == old["session"].tolist() == [""] * 120
+    assert len(set(units_of(old))) == 59
+    with pytest.raises(DataError, match=r"no column 'subject'; .*"):
+        read_manifest(written(rows.drop(columns="subject"), tmp_path / "none.csv"))
+    with pytest.raises(DataError, match="lists no scan"):
+        read_manifest(written(rows[:0], tmp_path / "empty.csv"))
+    with pytest.raises(DataError, match="cannot be read"):
+        read_manifest(tmp_path / "gone.csv")
+
+
+def test_the_command_writes_two_private_manifests_and_says_what_it_did(rows: pd.DataFrame, tmp_path: Path) -> None:
+    manifest = written(rows, tmp_path / "manifest.csv")
+    arguments = ["data", "split", str(manifest), "--out", str(tmp_path / "out"), "--test-share", "0.2", "--seed", "3"]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    train, test = (read_manifest(tmp_path / "out" / f"{side}.csv") for side in ("train", "test"))
+    assert sorted([*train["path"], *test["path"]]) == sorted(rows["path"])
+    assert not set(train["subject"]) & set(test["subject"])
+    assert list(train.columns) == COLUMNS
+    assert os.stat(tmp_path / "out").st_mode & 0o777 == 0o700
+    assert os.stat(tmp_path / "out/test.csv").st_mode & 0o777 == 0o600
+    assert "sub10, sub20, sub30" in done.output and "sub01, sub03" in done.output
+    assert "Doe_Jane" not in done.output
+    counts = [line.split() for line in done.output.splitlines() if line.split()[:1] == ["all"]]
+    assert counts == [
+        ["all", str(train["subject"].nunique()), str(test["subject"].nunique()), *map(str, (len(train), len(test)))]
+    ]
+    refuse_held_out(manifest_seen(train), [tmp_path / "out" / "test.csv"])
+    again = CliRunner().invoke(app, [*arguments[:4], str(tmp_path / "again"), *arguments[5:]])
+    assert again.exit_code == 0
+    assert (tmp_path / "again/test.csv").read_bytes() == (tmp_path / "out/test.csv").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [(["--test-share", "1.5"], "above 0 and below 1"), (["--stratify", "sitee"], "no column 'sitee'")],
+)
+def test_the_command_refuses_what_cannot_be(
+    rows: pd.DataFrame, tmp_path: Path, options: list[str], message: str
+) -> None:
+    manifest = written(rows, tmp_path / "manifest.csv")
+    done = CliRunner().invoke(app, ["data", "split", str(manifest), "--out", str(tmp_path / "out"), *options])
+    assert done.exit_code == 2
+    assert message in done.stderr
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,108 @@
+"""Resampling through affines, against MONAI's, and the way of a point through the store and back to a file."""
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+from monai.transforms import SpatialResample
+from scipy import ndimage
+from scipy.spatial.transform import Rotation
+
+from toolkit.scans import Preprocessing, Volume, VolumeStore, preprocess, read_volume, resample
+from toolkit.scans.resampling import grid_for
+
+
+def world_of(volume: Volume) -> np.ndarray:
+    indices = np.stack(np.meshgrid(*map(np.arange, volume.shape), indexing="ij"), -1)
+    return indices @ volume.affine[:3, :3].T + volume.affine[:3, 3]
+
+
+def placed(angles: tuple[float, float, float], spacing: tuple[float, ...], origin: tuple[float, ...]) -> np.ndarray:
+    affine = np.eye(4)
+    affine[:3, :3] = Rotation.from_euler("xyz", angles, degrees=True).as_matrix() * spacing
+    affine[:3, 3] = origin
+    return affine
+
+
+GRIDS = {
+    "finer": Volume(np.zeros((1, 70, 40, 30), np.float32), placed((0, 0, 0), (0.8, 1.1, 1.2), (-3, -4, 2))),
+    "coarser": Volume(np.zeros((1, 14, 15, 13), np.float32), placed((0, 0, 0), (3, 2.5, 3.1), (1, -4, 2))),
+    "oblique": Volume(np.zeros((1, 36, 30, 33), np.float32), placed((20, -15, 40), (1.4, 1.5, 2.2), (5, -9, 1))),
+    "elsewhere": Volume(np.zeros((1, 36, 8, 8), np.float32), placed((0, 0, 0), (1, 1, 1), (900, 0, 0))),
+}
+
+
+@pytest.mark.parametrize("name", GRIDS)
+@pytest.mark.parametrize("labels", [False, True])
+def test_voxels_are_those_of_monai_whatever_the_slabs(name: str, labels: bool, textured: np.ndarray) -> None:
+    like = GRIDS[name]
+    array = np.concatenate([textured, textured[:, ::-1]]) * 100
+    array = np.round(array) if labels else array
+    affine = placed((5, 3, -8), (1.0, 1.1, 1.3), (0, -2, 4))
+    smoothed = array
+    ratio = np.asarray(like.spacing_mm) / Volume(array, affine).spacing_mm
+    if not labels:  # a point spread as wide as the coarser voxel: widths at half height add in squares
+        sigma = np.sqrt(np.maximum(ratio**2 - 1, 0)) / 2.355
+        if sigma.max() > 0.1:
+            smoothed = np.stack([ndimage.gaussian_filter(channel, sigma, mode="nearest") for channel in array])
+    image = MetaTensor(torch.from_numpy(np.ascontiguousarray(smoothed)), affine=torch.from_numpy(affine))
+    transform = SpatialResample(mode="nearest" if labels else "bilinear", padding_mode="zeros", dtype=np.float64)
+    expected = transform(image, dst_affine=torch.from_numpy(like.affine), spatial_size=like.shape).numpy()
+    found = resample(Volume(array, affine), like, labels=labels).array
+    assert found.dtype == np.float32
+    assert (name == "elsewhere") == (not found.any())
+    np.testing.assert_allclose(found, expected, atol=2e-2 if not labels else 0)  # 2.355 is rounded, of values to 100
+
+
+def test_resampling_keeps_every_point_of_the_world(ramp: Volume) -> None:
+    grid = Volume(np.zeros((1, 8, 9, 10), np.float32), np.diag([2.2, 2.1, 1.9, 1.0]))
+    grid.affine[:3, 3] = [-4.0, 12.0, 29.0]
+    expected = world_of(grid) @ [1.0, 2.0, -0.5] + 100
+    np.testing.assert_allclose(resample(ramp, grid).array[0], expected, rtol=2e-4)
+
+
+def test_a_coarser_grid_averages_instead_of_picking() -> None:
+    noise = Volume(np.random.default_rng([0]).normal(size=(1, 40, 40, 40)).astype(np.float32), np.eye(4))
+    coarse = resample(noise, grid_for(noise, (4.0, 4.0, 4.0)))
+    assert coarse.array[:, 2:-2, 2:-2, 2:-2].std() < 0.15  # 1 if single voxels were picked, 1/8 for plain means
+
+
+def test_labels_are_never_mixed(ramp: Volume) -> None:
+    ids = Volume(np.random.default_rng([0]).choice([0.0, 3.0, 90.0], (1, 20, 16, 12)).astype(np.float32), ramp.affine)
+    found = np.unique(resample(ids, grid_for(ids, (2.0, 2.0, 2.0)), labels=True).array)
+    assert set(found) == {0.0, 3.0, 90.0}
+
+
+def test_the_grid_covers_the_scan_from_face_to_face(ramp: Volume) -> None:
+    grid = grid_for(ramp, (3.0, 4.0, 6.0))
+    assert grid.shape == (10, 8, 6)
+    np.testing.assert_allclose(grid.affine @ [-0.5, -0.5, -0.5, 1], ramp.affine @ [-0.5, -0.5, -0.5, 1])
+
+
+@pytest.mark.parametrize("angles", [(0, 0, 0), (180, 0, 0), (0, 90, 0), (12, -7, 160)])
+@pytest.mark.parametrize("margin_mm", [None, 0.0, 4.0])
+def test_from_file_to_store_to_file_a_point_stays_where_it_is(
+    tmp_path: Path, angles: tuple[float, float, float], margin_mm: float | None
+) -> None:
+    """A bright ball far off the middle of an acquisition of any orientation is found again to 1e-3 mm."""
+    affine = placed(angles, (1.5, 1.5, 2.0), (-30, 12, 55))
+    centre = np.array([30.0, 14.0, 20.0])
+    distance = np.square((np.moveaxis(np.indices((44, 32, 28)), 0, -1) - centre) * (1.5, 1.5, 2.0)).sum(axis=-1)
+    ball = np.exp(-distance / 20)
+    nib.save(nib.Nifti1Image(np.where(ball > 1e-4, ball, 0).astype(np.float32), affine), tmp_path / "ball.nii.gz")
+    volume = read_volume(tmp_path / "ball.nii.gz")
+    spec = Preprocessing(
+        spacing_mm=volume.spacing_mm, intensity_percentiles=(0, 100), crop_margin_mm=margin_mm
+    )  # as it is: interpolation would blur what is measured here
+    stored = VolumeStore(tmp_path / "store").put("k", preprocess(volume, spec))
+    back = stored.load()
+    nib.save(nib.Nifti1Image(back.array[0], back.affine), tmp_path / "back.nii")
+    image = nib.load(tmp_path / "back.nii")
+    assert nib.aff2axcodes(image.affine) == ("R", "A", "S")
+    np.testing.assert_allclose(image.header.get_zooms(), [2.0, 1.5, 1.5] if angles[1] == 90 else [1.5, 1.5, 2.0])
+    assert (sorted(image.shape) == [28, 32, 44]) == (margin_mm is None)
+    found = image.affine @ [*ndimage.center_of_mass(image.get_fdata()), 1]
+    np.testing.assert_allclose(found[:3], (affine @ [*centre, 1])[:3], atol=1e-3)

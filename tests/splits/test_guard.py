@@ -1,0 +1,137 @@
+"""The guard against leakage: by subject, by file, by what a scan shows, and with the list."""
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from toolkit.console import log
+from toolkit.errors import DataError
+from toolkit.splits import Seen, record_seen, refuse_leakage, refuse_overlap, refuse_seen
+from toolkit.splits.guard import MAX_LISTED, SEEN_FILE
+
+MINE, OTHER = "0011aabb.", "ffee9988."
+PRETRAINING = Seen(["a", "b", "c"], ["h1", "h2", ""], ["f1", "", "f3"])
+
+
+@pytest.fixture
+def log_lines(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    log.propagate, before = True, log.propagate
+    with caplog.at_level(logging.INFO, logger="fewlabel"):
+        yield caplog
+    log.propagate = before
+
+
+def same_start(fingerprints: Sequence[str], others: Sequence[str]) -> np.ndarray:
+    """Stands for the comparison of hashes: near are those of one first two letters."""
+    return np.array([any(own[:2] == other[:2] for other in others) for own in fingerprints])
+
+
+def test_leakage_is_refused_unless_allowed() -> None:
+    refuse_leakage(["a", "b"], ["c"])
+    with pytest.raises(DataError, match=r"2 test subject\(s\).*\(b, c\)"):
+        refuse_leakage(["a", "b", "c"], ["c", "b"])
+    refuse_leakage(["a"], ["a"], allow=True)
+
+
+def test_pseudonyms_of_another_key_are_refused_since_nothing_can_be_compared(tmp_path: Path) -> None:
+    mine, other = MINE, OTHER
+    record_seen(tmp_path, ["page 7", mine + "0" * 16])
+    refuse_seen(tmp_path, ["page 8", mine + "1" * 16])
+    refuse_seen(tmp_path, ["page 8"])  # no pseudonym in the test: names compare as they are
+    with pytest.raises(DataError, match="another key"):
+        refuse_seen(tmp_path, [other + "1" * 16])
+    refuse_seen(tmp_path, [other + "1" * 16], allow=True)
+    record_seen(tmp_path, ["page 7"])
+    refuse_seen(tmp_path, [other + "1" * 16])  # pretraining saw no pseudonym at all
+    with pytest.raises(DataError, match="another key"):
+        refuse_leakage([MINE + "0" * 16], [OTHER + "1" * 16])
+
+
+@pytest.mark.parametrize("saved", [False, True])
+@pytest.mark.parametrize(
+    ("test", "message"),
+    [
+        (Seen(["x", "c", "c"], ["t1", "t2", "t3"], ["g1", "g2", "g3"]), r"1 test subject\(s\) .*\(c\)"),
+        (Seen(["x", "y"], ["t1", "h2"], ["g1", "g2"]), r"1 test scan\(s\) .* as files \(row 2: y\)"),
+        (Seen(["x", "y"], ["t1", "t2"], ["f3z", "g2"]), r"1 test scan\(s\) .* as near-duplicates \(row 1: x\)"),
+        (
+            Seen(["a", "y", "z"], ["h1", "h1", "t3"], ["f1", "f1", "f3q"]),
+            r"1 test subject\(s\) .*\(a\); 1 .* as files \(row 2: y\); 1 .* as near-duplicates \(row 3: z\)",
+        ),
+    ],
+)
+def test_each_reason_refuses_with_its_list(tmp_path: Path, saved: bool, test: Seen, message: str) -> None:
+    def guard(allow: bool) -> None:
+        if saved:
+            refuse_seen(tmp_path, test, near=same_start, allow=allow)
+        else:
+            refuse_overlap(PRETRAINING, test, near=same_start, allow=allow)
+
+    record_seen(tmp_path, PRETRAINING)
+    with pytest.raises(DataError, match=message):
+        guard(allow=False)
+    guard(allow=True)
+
+
+def test_what_is_allowed_is_said(log_lines: pytest.LogCaptureFixture) -> None:
+    refuse_overlap(PRETRAINING, Seen(["b"], ["t1"], ["g1"]), near=same_start, allow=True)
+    assert "1 test subject(s) are also in the pretraining data (b): allowed" in log_lines.text
+
+
+def test_unseen_scans_pass_and_unknown_ones_match_nothing(tmp_path: Path) -> None:
+    record_seen(tmp_path, PRETRAINING)
+    for test in (Seen(["x"], ["t1"], ["g1"]), Seen(["x"], [""], [""])):
+        refuse_overlap(PRETRAINING, test, near=same_start)
+        refuse_seen(tmp_path, test, near=same_start)
+
+
+def test_scans_without_fingerprints_are_pointed_out(tmp_path: Path, log_lines: pytest.LogCaptureFixture) -> None:
+    refuse_overlap(PRETRAINING, Seen(["x", "y"], ["t1", "t2"], ["g1", ""]), near=same_start)
+    assert "1 test scans without a fingerprint" in log_lines.text
+    refuse_overlap(Seen(["a"], ["h1"], [""]), Seen(["x"], ["t1"], ["g1"]), near=same_start)
+    assert "pretraining data without a fingerprint" in log_lines.text
+    log_lines.clear()
+    refuse_overlap(Seen(["group 1"]), Seen(["group 2"]))  # texts have none
+    assert not log_lines.records
+
+
+def test_a_record_of_before_there_were_hashes_still_guards_by_subject(tmp_path: Path) -> None:
+    record_seen(tmp_path, ["a", "b"])
+    record = json.loads((tmp_path / SEEN_FILE).read_text())
+    old = {name: record[name] for name in ("subjects", "keys")}
+    (tmp_path / SEEN_FILE).write_text(json.dumps(old))
+    refuse_seen(tmp_path, Seen(["x"], ["h1"], ["f1"]), near=same_start)
+    with pytest.raises(DataError, match=r"\(b\)"):
+        refuse_seen(tmp_path, Seen(["b"], ["h1"], ["f1"]), near=same_start)
+
+
+def test_a_record_of_a_newer_format_is_refused(tmp_path: Path) -> None:
+    record_seen(tmp_path, ["a"])
+    record = json.loads((tmp_path / SEEN_FILE).read_text()) | {"format": 3}
+    (tmp_path / SEEN_FILE).write_text(json.dumps(record))
+    with pytest.raises(DataError, match=r"newer fewlabel \(format 3\)"):
+        refuse_seen(tmp_path, ["x"])
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": "two"}'])
+def test_a_damaged_record_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / SEEN_FILE).write_text(text)
+    with pytest.raises(DataError, match=r"damaged .* save the encoder again"):
+        refuse_seen(tmp_path, ["x"])
+
+
+def test_a_record_names_nobody(tmp_path: Path) -> None:
+    record_seen(tmp_path, Seen(["Doe^Jane"], ["0" * 64], ["ab" * 96]))
+    text = (tmp_path / SEEN_FILE).read_text()
+    assert "Doe" not in text and "0" * 64 not in text
+
+
+def test_a_long_list_is_cut_in_the_message_and_whole_in_the_log(log_lines: pytest.LogCaptureFixture) -> None:
+    names = [f"s{number:03}" for number in range(MAX_LISTED + 5)]
+    with pytest.raises(DataError, match=r"s019, and 5 more, in the log"):
+        refuse_leakage(names, names)
+    assert "s024" in log_lines.text

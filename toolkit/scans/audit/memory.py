@@ -1,0 +1,72 @@
+"""What earlier audits read, so that the next one reads only what is new, changed or was refused. As private as they."""
+
+import functools
+import hashlib
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+_SAVE_EVERY_S = 2.0
+
+
+class Memory:
+    """Answers by question, in one SQLite file that a killed run leaves whole.
+
+    Args:
+        path: The file; one that is damaged or of another version is begun anew.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._open()
+            self._connection.execute("SELECT count(*) FROM answers").fetchone()
+        except sqlite3.DatabaseError:
+            path.unlink(missing_ok=True)
+            self._open()
+        self._saved = time.monotonic()
+
+    def _open(self) -> None:
+        os.close(os.open(self._path, os.O_CREAT | os.O_WRONLY, 0o600))
+        self._connection = sqlite3.connect(self._path)
+        self._connection.execute("CREATE TABLE IF NOT EXISTS answers (question TEXT PRIMARY KEY, answer TEXT)")
+
+    def get(self, question: str) -> Any:
+        """What was put, else None."""
+        row = self._connection.execute("SELECT answer FROM answers WHERE question = ?", (question,)).fetchone()
+        return None if row is None else json.loads(row[0])
+
+    def put(self, question: str, answer: Any) -> None:
+        """Remembers; on the disk within two seconds."""
+        self._connection.execute("INSERT OR REPLACE INTO answers VALUES (?, ?)", (question, json.dumps(answer)))
+        if time.monotonic() - self._saved > _SAVE_EVERY_S:
+            self._connection.commit()
+            self._saved = time.monotonic()
+
+    def close(self) -> None:
+        """Saves."""
+        with closing(self._connection):
+            self._connection.commit()
+
+
+def question(kind: str, files: Iterable[str]) -> str:
+    """A question about files as they are now (path, size, time of the last change) to the code as it is now."""
+    parts = [kind, _code()]
+    for file in files:
+        status = os.stat(file) if os.path.exists(file) else None  # gone meanwhile: its reader will say so
+        parts.append(f"{file}\0{status.st_size}\0{status.st_mtime_ns}" if status else file)
+    return "\0".join(parts)
+
+
+@functools.cache
+def _code() -> str:
+    """A digest of the code that reads: an answer of other code is none."""
+    total = hashlib.sha256()
+    for source in sorted([*Path(__file__).parent.parent.glob("*.py"), *Path(__file__).parent.glob("*.py")]):
+        total.update(source.read_bytes())
+    return total.hexdigest()[:16]

@@ -1,0 +1,78 @@
+"""From one grid of voxels to another, through both affines, a slab at a time so that memory stays small."""
+
+from itertools import product
+
+import numpy as np
+from scipy import ndimage
+
+from toolkit.scans.volumes import Volume
+
+_SIGMA_PER_FWHM = 1 / (2 * np.sqrt(2 * np.log(2)))
+_TRUNCATE = 4.0  # deviations that a Gaussian reaches
+_SLAB = 32  # planes along I that are made at a time
+
+
+def grid_for(volume: Volume, spacing_mm: tuple[float, float, float]) -> Volume:
+    """An empty grid of the wanted spacing over the extent of `volume`, along its own axes."""
+    spacing = np.asarray(volume.spacing_mm)
+    shape = np.maximum(1, np.ceil(np.asarray(volume.shape) * spacing / spacing_mm - 1e-3)).astype(int)
+    zoom = np.asarray(spacing_mm) / spacing
+    affine = volume.affine @ np.diag([*zoom, 1.0])
+    affine[:3, 3] = (volume.affine @ [*((zoom - 1) / 2), 1.0])[:3]  # the outer faces of the first voxels coincide
+    return Volume(np.broadcast_to(np.float32(0), (1, *shape)), affine)
+
+
+def resample(volume: Volume, like: Volume, *, labels: bool = False, outside: float = 0.0) -> Volume:
+    """Interpolates `volume` onto the grid of `like`.
+
+    Args:
+        volume: The scan or label map.
+        like: Its shape and affine are the output's.
+        labels: Nearest neighbour without smoothing, for label maps; otherwise linear interpolation, after a Gaussian
+            along the axes that become coarser.
+        outside: What lies around the scan.
+    """
+    # To coarser voxels, smooth first or fine detail folds into noise.
+    ratio = np.asarray(like.spacing_mm) / volume.spacing_mm
+    sigma = _SIGMA_PER_FWHM * np.sqrt(np.maximum(ratio**2 - 1, 0))
+    if labels or sigma.max() <= 0.1:
+        sigma = np.zeros(3)
+    to_source = np.linalg.inv(volume.affine) @ like.affine
+    if like.shape == volume.shape and np.allclose(to_source, np.eye(4), rtol=0, atol=1e-6):
+        return Volume(volume.array.astype(np.float32), like.affine)
+    linear, start = to_source[:3, :3], to_source[:3, 3]
+    out = np.empty((len(volume.array), *like.shape), np.float32)
+    for first in range(0, like.shape[0], _SLAB):
+        size = min(_SLAB, like.shape[0] - first), *like.shape[1:]
+        origin = start + linear[:, 0] * first
+        box, low = _needed(linear, origin, size, volume.shape, sigma)
+        for source, target in zip(volume.array, out, strict=True):
+            part = source[box]
+            if not part.size:
+                target[first : first + size[0]] = outside
+                continue
+            if sigma.any():
+                part = ndimage.gaussian_filter(part, sigma, mode="nearest", truncate=_TRUNCATE)
+            ndimage.affine_transform(
+                part,
+                linear,
+                origin - low,
+                size,
+                target[first : first + size[0]],
+                order=0 if labels else 1,
+                mode="grid-constant",
+                cval=outside,
+                prefilter=False,
+            )
+    return Volume(out, like.affine)
+
+
+def _needed(
+    linear: np.ndarray, origin: np.ndarray, size: tuple[int, ...], shape: tuple[int, ...], sigma: np.ndarray
+) -> tuple[tuple[slice, ...], np.ndarray]:
+    """The box of source voxels that a slab depends on, and its first voxel."""
+    corners = np.array([linear @ corner + origin for corner in product(*((0, n - 1) for n in size))])
+    halo = np.floor(_TRUNCATE * sigma + 0.5) + 2
+    low = np.clip(np.floor(corners.min(axis=0) - halo), 0, shape).astype(int)
+    high = np.clip(np.ceil(corners.max(axis=0) + halo) + 1, low, shape).astype(int)
+    return tuple(slice(a, b) for a, b in zip(low, high, strict=True)), low
