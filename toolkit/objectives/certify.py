@@ -3,6 +3,7 @@
     from toolkit.objectives.certify import Claim, certify
     print(certify([Claim(my_loss, my_formula, {"temperature": 0.2})])[0])
 
+It starts two processes, so that a script calls it under `if __name__ == "__main__":`, or with `processes=False`.
 A method names its losses' claims in `claims`; `fewlabel objectives --certificate` checks those of all methods.
 """
 
