@@ -140,6 +140,16 @@ def test_objectives_explains_one() -> None:
     assert fewlabel("objectives", name + "x").exit_code == 2
 
 
+@pytest.mark.slow
+def test_certificates_are_printed_and_hold() -> None:
+    outcome = python(MAIN, "objectives", "byol", "--certificate")
+    assert outcome.returncode == 0, outcome.stderr
+    row = next(line for line in outcome.stdout.splitlines() if "simsiam.negative_cosine_similarity" in line)
+    assert row.count("|") == 9 and "FAILED" not in row
+    nothing = python(MAIN, "objectives", "mlm", "--certificate")
+    assert nothing.returncode == 1 and "mlm: its loss has no certificate" in nothing.stderr
+
+
 def test_run_says_which_recipe_it_took(here: Path) -> None:
     outcome = python(MAIN, "run", "count", "--config", "count/more", "to=5")
     assert "recipe count: recipes/count.py (working folder)" in outcome.stderr

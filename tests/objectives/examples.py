@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from toolkit.config import Section
 from toolkit.encoders.scan import ScanEncoder, ScanEncoderConfig
 from toolkit.encoders.text import TextEncoder, TextEncoderConfig
+from toolkit.objectives import build_objective
 from toolkit.scans import Preprocessing
 from toolkit.text import MaskedBatches, MaskingConfig, TokenizerConfig, TokenStore, train_tokenizer
 from toolkit.text.tokenizer import TextTokenizer
@@ -22,6 +24,33 @@ TEXTS = [" ".join(WORDS[start : start + 3 + start % 5] + WORDS[: start % 4]) for
 def tokenizer() -> TextTokenizer:
     with TemporaryDirectory() as folder:
         return train_tokenizer(TEXTS, TokenizerConfig(vocab_size=400), Path(folder))
+
+
+class LinearEncoder(nn.Module):
+    """Pooled features are a linear map of eight voxels."""
+
+    embed_dim = 6
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(8, 6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(x.flatten(1))
+
+    def pooled(self, features: torch.Tensor) -> torch.Tensor:
+        return features
+
+
+def tiny(config: Section) -> Any:
+    """A method around a linear encoder, in float64."""
+    return build_objective(config, LinearEncoder()).double()
+
+
+def tiny_batch(size: int, seed: int = 0) -> dict[str, torch.Tensor]:
+    """Two unrelated views of eight voxels."""
+    generator = torch.Generator().manual_seed(seed)
+    return {f"view{i}": torch.randn(size, 1, 2, 2, 2, generator=generator, dtype=torch.float64) for i in range(2)}
 
 
 def example_encoder(modality: str) -> nn.Module:

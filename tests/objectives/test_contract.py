@@ -1,6 +1,8 @@
 """What every registered method must do. A new file in toolkit/objectives/ is tested here without a new line."""
 
+import copy
 import io
+import math
 from typing import Any
 
 import pytest
@@ -69,17 +71,36 @@ def test_parts_of_a_batch_agree_with_the_whole(name: str, num_shards: int) -> No
     torch.testing.assert_close(loss_sum, whole.loss_sum, rtol=1e-5, atol=1e-5)
 
 
+def train(objective: Any, num_steps: int, batch: Any, *, after_step: bool = True) -> list[float]:
+    """The mean losses of so many steps on one batch."""
+    optimizer = torch.optim.AdamW(objective.parameters(), lr=3e-3)
+    means = []
+    for number in range(num_steps):
+        result = step(objective, batch)
+        mean = result.loss_sum / int(result.count)
+        optimizer.zero_grad()
+        mean.backward()
+        optimizer.step()
+        if after_step:
+            objective.after_step((number + 1) / num_steps)
+        means.append(mean.item())
+    return means
+
+
 def test_state_round_trips(name: str) -> None:
-    objective = make(name).eval()
+    """Weights, and what `after_step` moves: copies, queues, schedules."""
+    objective, other = make(name).train(), make(name).train()
+    batch = example_batch(objective.modality)
+    train(objective, 3, batch)
     buffer = io.BytesIO()
     torch.save(objective.state_dict(), buffer)
     buffer.seek(0)
-    other = make(name).eval()
-    for parameter in other.parameters():
-        parameter.data.add_(1)
+    for tensor in other.state_dict().values():
+        tensor.copy_(~tensor if tensor.dtype == torch.bool else 1 - tensor)
     other.load_state_dict(torch.load(buffer, weights_only=True))
-    batch = example_batch(objective.modality)
-    assert torch.equal(step(objective, batch).loss_sum, step(other, batch).loss_sum)
+    assert train(objective, 3, batch) == train(other, 3, batch)
+    for key, value in objective.state_dict().items():
+        assert torch.equal(value, other.state_dict()[key]), key
 
 
 def test_a_partial_batch_works(name: str) -> None:
@@ -89,21 +110,38 @@ def test_a_partial_batch_works(name: str) -> None:
 
 
 def test_a_few_steps_lower_the_loss(name: str) -> None:
+    """Against the same copies and queues: these follow in `after_step`, and a queue full of the batch's own keys raises
+    the loss."""
+    objective = make(name).train()
+    means = train(objective, 25, example_batch(objective.modality), after_step=False)
+    assert means[-1] < means[0]
+
+
+def test_what_follows_a_step_leaves_the_loss_finite_and_the_encoder_alone(name: str) -> None:
     objective = make(name).train()
     batch = example_batch(objective.modality)
-    optimizer = torch.optim.AdamW(objective.parameters(), lr=3e-3)
-    means = []
-    for _ in range(25):
-        result = step(objective, batch)
-        means.append(result.loss_sum / int(result.count))
-        optimizer.zero_grad()
-        means[-1].backward()
-        optimizer.step()
-        objective.after_step(0.5)
-    assert means[-1] < means[0]
+    assert all(math.isfinite(mean) for mean in train(objective, 3, batch))
+    step(objective, batch)
+    before = copy.deepcopy(objective.encoder.state_dict())
+    objective.after_step(0.5)
+    assert all(torch.equal(value, before[key]) for key, value in objective.encoder.state_dict().items())
 
 
 def test_what_can_collapse_shows_its_embeddings(name: str) -> None:
     objective = make(name).train()
     if hasattr(objective, "embed"):
         assert step(objective, example_batch(objective.modality)).embeddings is not None
+
+
+def test_what_is_embedded_are_rows_of_samples_both_views_first(name: str) -> None:
+    objective = make(name).train()
+    batch = example_batch(objective.modality)
+    if hasattr(objective, "embed"):
+        z = objective.embed(batch)
+        assert all(part.ndim == 2 and len(part) == len(z[0]) for part in z) and z[0].shape == z[1].shape
+
+
+def test_limits_are_of_what_is_logged(name: str) -> None:
+    objective = make(name).train()
+    logged = {"embedding_std", "effective_rank", "uniformity", *step(objective, example_batch(objective.modality)).logs}
+    assert set(objective.alarm_limits) <= logged

@@ -18,7 +18,7 @@ from toolkit.training import TrainingConfig
 from toolkit.training.engine import Engine
 from toolkit.training.feed import Feed
 
-BATCH_SIZE = 8
+BATCH_SIZE, NUM_STEPS = 8, 2
 
 
 class Views:
@@ -27,7 +27,7 @@ class Views:
     def batch(self, step: int, shard: int = 0, num_shards: int = 1) -> dict[str, torch.Tensor]:
         size = BATCH_SIZE // num_shards
         whole = example_batch("scans", BATCH_SIZE)
-        return {name: view[shard * size : (shard + 1) * size].double() for name, view in whole.items()}
+        return {n: view.roll(step, 0)[shard * size : (shard + 1) * size].double() for n, view in whole.items()}
 
 
 def batches(modality: str) -> Any:
@@ -53,18 +53,40 @@ def default(name: str) -> nn.Module:
     return build_objective(cls.Config(), example_encoder(cls.modality))
 
 
+def engine_and_feed(
+    objective: nn.Module, micro_batch_size: int | None = None, clip_norm: float = 1.0
+) -> tuple[Engine, Feed]:
+    # LARS' steps are smooth in the gradient; Adam's first ones blow up what rounding leaves of a gradient of zero.
+    config = TrainingConfig(
+        num_steps=NUM_STEPS,
+        batch_size=BATCH_SIZE,
+        micro_batch_size=micro_batch_size,
+        clip_norm=clip_norm,
+        optimizer="lars",
+    )
+    engine = Engine(objective.double(), config, seed=0)
+    feed = Feed(batches(objective.modality), config, NUM_STEPS, engine.accelerator.device)  # type: ignore[arg-type]
+    engine.begin(feed, 0)
+    return engine, feed
+
+
 def gradients(objective: nn.Module, micro_batch_size: int | None = None) -> dict[str, torch.Tensor]:
     """Loss, buffers and the gradient of each parameter after the first batch."""
-    config = TrainingConfig(num_steps=1, batch_size=BATCH_SIZE, micro_batch_size=micro_batch_size, clip_norm=1e9)
-    engine = Engine(objective.double(), config, seed=0)
-    feed = Feed(batches(objective.modality), config, 1, engine.accelerator.device)  # type: ignore[arg-type]
-    engine.begin(feed, 0)
+    engine, feed = engine_and_feed(objective, micro_batch_size, clip_norm=1e9)
     outcome = engine.gradients(feed, 0)
     # Fused AdamW goes through memory and does not look at strides.
     assert all(in_memory(p.grad) == in_memory(p) for p in objective.parameters() if p.grad is not None)
     found = {f"gradient of {name}": p.grad for name, p in objective.named_parameters() if p.grad is not None}
     found |= {name: buffer for name, buffer in objective.named_buffers() if "running" in name}
     return found | {"loss": outcome.loss}
+
+
+def state(objective: nn.Module, micro_batch_size: int | None = None) -> dict[str, torch.Tensor]:
+    """Weights, copies, queues and schedules after some steps."""
+    engine, feed = engine_and_feed(objective, micro_batch_size)
+    for step in range(NUM_STEPS):
+        engine.step(feed, step, lr=1.0, progress=(step + 1) / NUM_STEPS)
+    return dict(objective.state_dict())
 
 
 def in_memory(tensor: torch.Tensor) -> list[int]:
@@ -84,7 +106,7 @@ CASES: dict[str, tuple[Any, int | None]] = {"shared": (default, None), "shared i
 def in_a_process(folder: Path) -> None:
     for name in OBJECTIVES:
         for case, (make, micro_batch_size) in CASES.items():
-            found = gradients(make(name), micro_batch_size)
+            found = gradients(make(name), micro_batch_size), state(make(name), micro_batch_size)
             torch.save(found, folder / f"{name} {case} {torch.distributed.get_rank()}.pt")
 
 
@@ -103,14 +125,36 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.mark.parametrize("case", CASES)
 def test_two_processes_equal_one_with_the_whole_batch(name: str, case: str, together: Path) -> None:
-    expected = gradients(CASES[case][0](name))
+    make = CASES[case][0]
+    expected = gradients(make(name)), state(make(name))
     for rank in range(2):
-        assert_equal(torch.load(together / f"{name} {case} {rank}.pt", weights_only=True), expected)
+        found = torch.load(together / f"{name} {case} {rank}.pt", weights_only=True)
+        assert_equal(found[0], expected[0])
+        assert_equal(found[1], expected[1])
 
 
 @pytest.mark.parametrize("micro_batch_size", [4, 2])
 def test_portions_equal_the_whole_batch(name: str, micro_batch_size: int) -> None:
     assert_equal(gradients(independent(name), micro_batch_size), gradients(independent(name)))
+
+
+def test_a_step_that_ran_out_of_memory_ends_as_the_whole_batch(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its first try came as far as the backward pass, so that all which a step keeps was kept already."""
+    expected = state(independent(name))
+    objective = independent(name)
+    engine, feed = engine_and_feed(objective)
+    backward, failures = Engine._backward, iter([True])
+
+    def failing(self: Engine, loss: torch.Tensor) -> None:
+        if next(failures, False):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        backward(self, loss)
+
+    monkeypatch.setattr(Engine, "_backward", failing)
+    for step in range(NUM_STEPS):
+        engine.step(feed, step, lr=1.0, progress=(step + 1) / NUM_STEPS)
+    assert engine.layout.num_shards == 2
+    assert_equal(dict(objective.state_dict()), expected)
 
 
 def test_batch_norm_in_portions_is_refused_with_the_remedy() -> None:

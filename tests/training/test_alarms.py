@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from toolkit.encoders.scan import ScanEncoderConfig
 from toolkit.encoders.text import TextEncoderConfig
 from toolkit.errors import TrainingError
-from toolkit.objectives.simclr import SimCLRConfig, nt_xent_loss
+from toolkit.objectives import OBJECTIVES
+from toolkit.objectives.simclr import nt_xent_loss
 from toolkit.reports.monitors import MONITORS
 from toolkit.scans.views import ViewConfig
 from toolkit.training import TrainingConfig, alignment, effective_rank, embedding_std, uniformity
@@ -189,7 +190,7 @@ def test_an_empty_state_is_a_new_run() -> None:
 def test_messages_are_one_line_and_name_keys_that_exist() -> None:
     fields = {
         "training": TrainingConfig.model_fields.keys(),
-        "objective": SimCLRConfig.model_fields.keys(),
+        "objective": {key for name in OBJECTIVES for key in OBJECTIVES.get(name).Config.model_fields},
         "views": ViewConfig.model_fields.keys(),
         "encoder": TextEncoderConfig.model_fields.keys() | ScanEncoderConfig.model_fields.keys(),
     }

@@ -116,6 +116,9 @@ def _any_asset(name: str) -> Asset:
 @app.command(rich_help_panel=FIND)
 def objectives(
     name: Annotated[str | None, typer.Argument(help="One objective, to read all about it.")] = None,
+    certificate: Annotated[
+        bool, typer.Option("--certificate", help="Check the losses against the papers' formulas, and print a table.")
+    ] = False,
 ) -> None:
     """List the training objectives, or explain one: what it does, its paper, its settings.
 
@@ -124,7 +127,12 @@ def objectives(
     $ fewlabel objectives
 
     $ fewlabel objectives simclr
+
+    $ fewlabel objectives --certificate
     """
+    if certificate:
+        _print_certificates(name)
+        return
     if name is None:
         list_all(["objective"])
         return
@@ -133,3 +141,17 @@ def objectives(
     cls = OBJECTIVES.get(name)
     out.print(inspect.getdoc(cls) or "", markup=False)
     out.print("\nSettings:\n" + "\n".join(field_lines(cls.Config)), markup=False)
+
+
+def _print_certificates(name: str | None) -> None:
+    from toolkit.objectives import OBJECTIVES
+    from toolkit.objectives.certify import certify, table
+
+    methods = [OBJECTIVES.get(one) for one in ([name] if name else OBJECTIVES)]
+    claims = {claim.name: claim for method in methods for claim in method.claims}  # methods may share a loss
+    if not claims:
+        raise FewlabelError(f"{name}: its loss has no certificate; `fewlabel objectives --certificate` has all")
+    certificates = certify(list(claims.values()))
+    out.print(table(certificates), markup=False)
+    if failed := [str(one) for one in certificates if one.failed]:
+        raise FewlabelError(f"{len(failed)} of {len(certificates)} certificates do not hold: {' | '.join(failed)}")

@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 
 from toolkit.config import Section
+from toolkit.objectives.certify import Claim
 from toolkit.registry import Registry
 from toolkit.training import Step, alignment
 from toolkit.training.alarms import Limit
@@ -25,6 +27,8 @@ class Objective(nn.Module):
     """The method's section; its field `name` is a `Literal` of the registered name."""
     alarm_limits: ClassVar[Mapping[str, Limit]] = {}
     """Where the method's monitors are in order, before those of `toolkit.training.alarms`."""
+    claims: ClassVar[tuple[Claim, ...]] = ()
+    """What its losses are checked against; see `toolkit.objectives.certify`."""
 
     def __init__(self, config: Section, encoder: nn.Module) -> None:
         super().__init__()
@@ -53,20 +57,56 @@ class PairObjective(Objective):
         """The loss over both views of each sample, and the first ones' embeddings for the collapse monitors."""
         return self.step(self.embed(batch))
 
-    def embed(self, batch: Any) -> tuple[Tensor, Tensor]:
-        """What is compared of each view, (B, D) each."""
+    def embed(self, batch: Any) -> tuple[Tensor, ...]:
+        """The embeddings of both views, (B, D) each, which the monitors look at; then what else the loss needs."""
         raise NotImplementedError
 
-    def loss(self, z: tuple[Tensor, Tensor]) -> Tensor:
-        """The mean loss of pairs. It may gather from other processes, and has no parameters of its own."""
+    def loss(self, z: tuple[Tensor, ...]) -> Tensor:
+        """The mean loss of what `embed` gave. It may gather from other processes, and has no parameters of its own.
+
+        It detaches what no gradient may reach: in portions, all of `z` ask for one.
+        """
         raise NotImplementedError
 
-    def step(self, z: tuple[Tensor, Tensor]) -> Step:
-        """What pairs come to; `forward` is this after `embed`."""
-        z0_BD, z1_BD = z
+    def step(self, z: tuple[Tensor, ...]) -> Step:
+        """What pairs come to; `forward` is this after `embed`.
+
+        Called once in each try of an optimiser step, with all samples of this process: what is kept here for
+        `after_step`, such as the keys of a queue, is in order when a try ran out of memory and was repeated.
+        """
+        z0_BD, z1_BD = z[:2]
         count = len(z0_BD) + len(z1_BD)
         logs = {"alignment": alignment(z0_BD.detach(), z1_BD.detach())}
         return Step(loss_sum=self.loss(z) * count, count=count, logs=logs, embeddings=z0_BD.detach())
+
+
+class ViewObjective(PairObjective):
+    """Base of methods for scans whose encoder is followed by a projection head.
+
+    Batches hold two views of each sample, `view0` and `view1`, (B, C, I, J, K).
+
+    Args:
+        config: The method's section.
+        encoder: Any with `embed_dim` and `pooled`.
+        head: From `embed_dim` features to what is compared, thrown away after training.
+    """
+
+    modality: ClassVar[Literal["scans", "text"]] = "scans"
+
+    def __init__(self, config: Section, encoder: nn.Module, head: nn.Module) -> None:
+        super().__init__(config, encoder)
+        self.config: Any = config
+        self.head = head
+
+    def embed(self, batch: dict[str, Any]) -> tuple[Tensor, ...]:
+        """Projections (B, D) of both views."""
+        return self.projected(batch)
+
+    def projected(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """Projections (B, D) of both views. One pass, so that batch norm sees them together."""
+        views = torch.cat([batch["view0"], batch["view1"]])
+        z0_BD, z1_BD = self.head(self.encoder.pooled(self.encoder(views))).chunk(2)  # type: ignore[operator]
+        return z0_BD, z1_BD
 
 
 OBJECTIVES: Registry[Objective] = Registry("objective", "fewlabel.objectives")

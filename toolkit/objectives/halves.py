@@ -13,7 +13,8 @@ from torch import Tensor
 from toolkit.config import Section
 from toolkit.encoders.text import PoolingConfig, TextEncoder
 from toolkit.objectives.base import PairObjective, register
-from toolkit.objectives.simclr import nt_xent_loss
+from toolkit.objectives.certify import Claim
+from toolkit.objectives.simclr import SimCLR, nt_xent_loss
 from toolkit.text.masking import FIRST_REGULAR
 from toolkit.text.tokenizer import BOS, PAD
 
@@ -68,18 +69,19 @@ class Halves(PairObjective):
 
     modality: ClassVar[Literal["scans", "text"]] = "text"
     Config: ClassVar[type[Section]] = HalvesConfig
+    claims: ClassVar[tuple[Claim, ...]] = SimCLR.claims
 
     def __init__(self, config: HalvesConfig, encoder: TextEncoder) -> None:
         super().__init__(config, encoder)
         self.config = config
         encoder.model.get_input_embeddings().requires_grad_(not config.freeze_embeddings)
 
-    def embed(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    def embed(self, batch: dict[str, Any]) -> tuple[Tensor, ...]:
         """Pooled vectors (B, D) of both halves."""
         first, second = split_in_halves(batch["clean_ids"], batch["coins"])
         return self._embedded(first), self._embedded(second)
 
-    def loss(self, z: tuple[Tensor, Tensor]) -> Tensor:
+    def loss(self, z: tuple[Tensor, ...]) -> Tensor:
         """Mean NT-Xent loss of a pair of pooled vectors."""
         return nt_xent_loss(*z, self.config.temperature, gather=self.config.gather)
 

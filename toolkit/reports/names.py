@@ -31,7 +31,10 @@ METHODS = {
 }
 ROLES = {"ssl": "Pretrained here", "baseline": "Baselines", "floor": "Floor", "reference": "Reference lines"}
 METRICS = {"accuracy": "accuracy", "macro_f1": "macro-F1", "auroc": "AUROC"}
-PRETRAINING = {"simclr": "SimCLR", "mlm": "MLM", "simcse": "SimCSE", "moco": "MoCo", "vicreg": "VICReg"}
+PRETRAINING = {
+    "simclr": "SimCLR", "moco": "MoCo", "moco_v3": "MoCo v3", "byol": "BYOL", "simsiam": "SimSiam", "swav": "SwAV",
+    "barlow_twins": "Barlow Twins", "vicreg": "VICReg", "mlm": "MLM", "simcse": "SimCSE",
+}  # fmt: skip
 LEGS = {"scans": "Scans", "text": "Text"}
 LANGUAGES = {
     "ar": "Arabic", "bg": "Bulgarian", "cs": "Czech", "da": "Danish", "de": "German", "el": "Greek",

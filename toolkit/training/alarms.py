@@ -79,6 +79,12 @@ TROUBLES: dict[tuple[str, str], Trouble] = {
         "the embeddings crowd together on the sphere; lower training.lr or objective.temperature",
         is_collapse=True,
     ),
+    ("feature_std", "low"): Trouble(
+        "collapse",
+        "all samples get nearly the same features; raise objective.mu_param, which keeps them apart, or lower "
+        "training.lr",
+        is_collapse=True,
+    ),
     ("teacher_entropy", "low"): Trouble(
         "teacher_collapse",
         "the teacher is certain of every sample; raise its temperature, and lower training.lr",

@@ -46,7 +46,8 @@ class Engine:
         objective: Trained in place. `forward(batch)` gives a `Step`. A contrastive one has `embed(batch)`, a tuple of
             (B, D), and `step(z)`, the `Step` of such a tuple without parameters of its own: then a batch in portions
             goes through gradient caching (Gao et al. 2021, arXiv:2101.06983), which gives the gradients of the whole
-            batch in the memory of a portion.
+            batch in the memory of a portion. `step` is called once in each try of an optimiser step, with all
+            samples of this process; `after_step` once, when the weights have moved.
         config: Rates, portions, precision.
         seed: Seed of everything random inside the objective.
     """
@@ -225,13 +226,14 @@ class Engine:
                 embedded.append(self.model("embed", batch))
         z = tuple(torch.cat(parts).requires_grad_() for parts in zip(*embedded, strict=True))
         whole: Step = self.objective.step(z)  # type: ignore[operator]
-        gradients = torch.autograd.grad(self._scaled(whole), z)
+        gradients = torch.autograd.grad(self._scaled(whole), z, allow_unused=True)
+        compared = [i for i, gradient in enumerate(gradients) if gradient is not None]  # keys and targets have none
         sizes = [len(parts[0]) for parts in embedded]
-        for last, *rows in zip(self._portions(), *(g.split(sizes) for g in gradients), strict=True):
+        for last, *rows in zip(self._portions(), *(gradients[i].split(sizes) for i in compared), strict=True):
             shard, batch = feed.next()
             with self._unless(last), self._randomness(step, shard):
                 again = self.model("embed", batch)
-                self._backward(sum((part * row).sum() for part, row in zip(again, rows, strict=True)))
+                self._backward(sum((again[i] * row).sum() for i, row in zip(compared, rows, strict=True)))
         return [Step(whole.loss_sum.detach(), whole.count, whole.logs, whole.embeddings)]
 
     def _backward(self, loss: Any) -> None:
