@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from toolkit.assets import load_recipe
-from toolkit.cards import DataCard, data_digest, load_card
+from toolkit.cards import DataCard, data_digest, load_card, without_folders
 from toolkit.config import RunConfig, Section, main, to_yaml
 from toolkit.console import log
 from toolkit.finetune import join_tables
@@ -110,7 +110,7 @@ def run(config: Config, *, report: object = None) -> RunFolder:
         pictures=pictures,
         maps=maps,
         cards=[card_facts(card) for card in cards.values()],
-        config=to_yaml(config.model_copy(update={"output": config.output.name})),  # its place is nobody's business
+        config=to_yaml(without_folders(config)),
         provenance=folder.provenance,
         durations=read_timings([config.output / name for name in legs] + studies),
     )

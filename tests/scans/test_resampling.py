@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
-from monai.transforms import SpatialResample
+from monai.transforms import Spacing, SpatialResample
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
@@ -49,12 +49,44 @@ def test_voxels_are_those_of_monai_whatever_the_slabs(name: str, labels: bool, t
         if sigma.max() > 0.1:
             smoothed = np.stack([ndimage.gaussian_filter(channel, sigma, mode="nearest") for channel in array])
     image = MetaTensor(torch.from_numpy(np.ascontiguousarray(smoothed)), affine=torch.from_numpy(affine))
-    transform = SpatialResample(mode="nearest" if labels else "bilinear", padding_mode="zeros", dtype=np.float64)
-    expected = transform(image, dst_affine=torch.from_numpy(like.affine), spatial_size=like.shape).numpy()
+    onto = {"dst_affine": torch.from_numpy(like.affine), "spatial_size": like.shape}
+    transform = SpatialResample(mode="nearest" if labels else "bilinear", padding_mode="border", dtype=np.float64)
+    inside = SpatialResample(mode="nearest", padding_mode="zeros", dtype=np.float64)(torch.ones_like(image), **onto)
+    expected = transform(image, **onto).numpy() * inside.numpy()
     found = resample(Volume(array, affine), like, labels=labels).array
     assert found.dtype == np.float32
     assert (name == "elsewhere") == (not found.any())
     np.testing.assert_allclose(found, expected, atol=2e-2 if not labels else 0)  # 2.355 is rounded, of values to 100
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (0.7, 0.9, 2.0), (4.0, 4.0, 4.0), (0.94, 3.0, 12.0)])
+@pytest.mark.parametrize("angles", [(0, 0, 0), (20, -15, 40)])
+def test_a_constant_scan_stays_constant_to_its_faces(angles: tuple[float, ...], spacing: tuple[float, ...]) -> None:
+    scan = Volume(np.full((1, 12, 13, 6), 40, np.float32), placed(angles, (0.94, 1.1, 5.0), (7, -3, 20)))
+    grid = grid_for(scan, spacing)
+    found = resample(scan, grid, outside=-1000.0).array[0]
+    faces_mm = np.array(scan.shape) * scan.spacing_mm
+    centres_mm = np.moveaxis(np.indices(grid.shape) + 0.5, 0, -1) * spacing  # from the outer face of the first voxel
+    inside = (centres_mm <= faces_mm + 1e-9).all(axis=-1)
+    np.testing.assert_allclose(found[inside], 40, rtol=1e-6)
+    np.testing.assert_array_equal(found[~inside], -1000)
+
+
+def test_finer_slices_are_those_of_monai_up_to_the_faces(textured: np.ndarray) -> None:
+    scan = Volume(textured * 100, placed((20, -15, 40), (1.0, 1.2, 5.0), (7, -3, 20)))
+    image = MetaTensor(torch.from_numpy(scan.array), affine=torch.from_numpy(scan.affine))
+    spacing = Spacing((1.0, 1.2, 1.0), mode="bilinear", padding_mode="border", scale_extent=True, dtype=np.float64)
+    expected = spacing(image)
+    found = resample(scan, Volume(np.zeros(expected.shape, np.float32), expected.affine.numpy()), outside=-1000.0)
+    np.testing.assert_allclose(found.array, expected.numpy(), atol=1e-3)
+
+
+def test_a_head_in_a_wider_grid_has_the_outside_around_its_field_of_view() -> None:
+    head = Volume(np.full((1, 8, 8, 4), 40, np.float32), placed((0, 0, 0), (1, 1, 5), (0, 0, 0)))
+    like = Volume(np.zeros((1, 8, 8, 30), np.float32), placed((0, 0, 0), (1, 1, 1), (0, 0, -5)))
+    planes = resample(head, like, outside=-1000.0).array[0].mean(axis=(0, 1))
+    heights_mm = np.arange(30) - 5.0
+    np.testing.assert_allclose(planes, np.where((heights_mm >= -2.5) & (heights_mm <= 17.5), 40, -1000), rtol=1e-6)
 
 
 def test_resampling_keeps_every_point_of_the_world(ramp: Volume) -> None:

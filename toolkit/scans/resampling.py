@@ -10,6 +10,7 @@ from toolkit.scans.volumes import Volume
 _SIGMA_PER_FWHM = 1 / (2 * np.sqrt(2 * np.log(2)))
 _TRUNCATE = 4.0  # deviations that a Gaussian reaches
 _SLAB = 32  # planes along I that are made at a time
+_EDGE = 1e-6  # voxels by which rounding may put a centre outside a face that it lies on
 
 
 def grid_for(volume: Volume, spacing_mm: tuple[float, float, float]) -> Volume:
@@ -30,7 +31,8 @@ def resample(volume: Volume, like: Volume, *, labels: bool = False, outside: flo
         like: Its shape and affine are the output's.
         labels: Nearest neighbour without smoothing, for label maps; otherwise linear interpolation, after a Gaussian
             along the axes that become coarser.
-        outside: What lies around the scan.
+        outside: What lies around the scan, beyond the outer faces of its voxels. The half voxel between such a face
+            and the outermost centres has the edge's value.
     """
     # To coarser voxels, smooth first or fine detail folds into noise.
     ratio = np.asarray(like.spacing_mm) / volume.spacing_mm
@@ -60,11 +62,24 @@ def resample(volume: Volume, like: Volume, *, labels: bool = False, outside: flo
                 size,
                 target[first : first + size[0]],
                 order=0 if labels else 1,
-                mode="grid-constant",
-                cval=outside,
+                mode="nearest",
                 prefilter=False,
             )
+        out[:, first : first + size[0]][:, _beyond(linear, origin, size, volume.shape)] = outside
     return Volume(out, like.affine)
+
+
+def _beyond(linear: np.ndarray, origin: np.ndarray, size: tuple[int, ...], shape: tuple[int, ...]) -> np.ndarray:
+    """Which voxels of a slab have their centre beyond the source's outer faces, (i, j, k) bool."""
+    beyond = np.zeros(size, bool)
+    for row, start, count in zip(linear, origin, shape, strict=True):
+        i, j, k = (
+            (factor * np.arange(n if factor else 1)).reshape(place)
+            for factor, n, place in zip(row, size, ((-1, 1, 1), (1, -1, 1), (1, 1, -1)), strict=True)
+        )  # an axis that does not matter stays 1 wide: cheap where both grids run alike
+        where = i + j + k + start
+        beyond |= (where < -0.5 - _EDGE) | (where > count - 0.5 + _EDGE)
+    return beyond
 
 
 def _needed(

@@ -19,7 +19,7 @@ from toolkit.scans.chunks import ChunkedArray, FrameRecord, compress
 from toolkit.scans.volumes import Volume
 from toolkit.training.run_folder import write_atomically
 
-STORE_VERSION = 2
+STORE_VERSION = 3
 """Part of each key (1 were memory maps). Raise it whenever one scan and spec give other voxels or another format."""
 LEVELS = 4095
 """12 bits: finer than the noise of any scanner, and what lies below it would not compress."""

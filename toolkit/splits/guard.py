@@ -18,6 +18,9 @@ FORMAT = 2
 MAX_LISTED = 20
 _PSEUDONYM = re.compile(r"([0-9a-f]{8})\.[0-9a-f]{16}")  # the mark of its key, then the digest
 
+NO_KEY = ""
+"""Stands among the marks of keys for names that are no pseudonyms."""
+
 Near = Callable[[Sequence[str], Sequence[str]], np.ndarray]
 """Which of the first fingerprints are near any of the second, such as `toolkit.scans.fingerprints.near_any`."""
 
@@ -64,8 +67,8 @@ def refuse_overlap(pretraining: Seen, test: Seen, *, near: Near | None = None, a
         allow: Only warn.
 
     Raises:
-        DataError: Pretraining sees something of the test, with the list, or its pseudonyms were made with another key,
-            so that nobody can tell; and `allow` is false.
+        DataError: Pretraining sees something of the test, with the list; or not all subjects of both are pseudonyms of
+            one key, or all of them none, so that nobody can tell; and `allow` is false.
     """
     _refuse(_record(pretraining), test, near, allow)
 
@@ -93,8 +96,8 @@ def refuse_seen(
         allow: Only warn.
 
     Raises:
-        DataError: Pretraining saw something of the test, or nothing says what it saw, or its pseudonyms were made with
-            another key, so that nobody can tell; and `allow` is false.
+        DataError: Pretraining saw something of the test, or nothing says what it saw; or not all subjects of both are
+            pseudonyms of one key, or all of them none, so that nobody can tell; and `allow` is false.
     """
     path = folder / SEEN_FILE
     if not path.is_file():
@@ -120,18 +123,15 @@ def _record(seen: Seen) -> dict[str, object]:
     return {
         "format": FORMAT,
         "subjects": sorted(set(map(_digest, seen.subjects))),
-        "keys": sorted(_key_marks(seen.subjects)),
+        "keys": sorted(_key_marks(seen)),
         "content_hashes": sorted({_digest(content) for content in seen.content_hashes if content}),
         "fingerprints": sorted(set(seen.fingerprints) - {""}),
+        "num_without_fingerprint": _num_without(seen),
     }
 
 
 def _refuse(record: dict[str, object], test: Seen, near: Near | None, allow: bool) -> None:
-    if record["keys"] and not _key_marks(test.subjects) <= set(record["keys"]) and not allow:
-        raise DataError(
-            "the pretraining's pseudonyms were made with another key than those of the test, so nothing can tell "
-            "whether it sees a test subject; bring the data root's `.key` of the pretraining, or pretrain anew"
-        )
+    _refuse_other_keys(set(record["keys"]), test, allow)
     found = []
     known = set(record["subjects"])
     subjects = sorted({str(subject) for subject in test.subjects if _digest(subject) in known})
@@ -152,6 +152,32 @@ def _refuse(record: dict[str, object], test: Seen, near: Near | None, allow: boo
     log.warning("%s: allowed, but scores on them are not scores on unseen subjects", message)
 
 
+def _refuse_other_keys(known: set[str], test: Seen, allow: bool) -> None:
+    """One person's names under two keys, or under a key and under none, have nothing in common."""
+    marks = _key_marks(test)
+    if test.content_hashes:
+        known = known or {NO_KEY}  # of scans, in a record of before names without a key were recorded
+    elif not known or not marks:  # texts that name nobody
+        return
+    if known == marks and len(marks) == 1:
+        return
+    message = (
+        f"the pretraining's subjects are {_kinds(known)}, the test's {_kinds(marks)}, so nothing can tell whether it "
+        "sees a test subject"
+    )
+    if not allow:
+        raise DataError(
+            f"{message}; write both manifests anew (`fewlabel data audit`) with the data root's `.key` of the "
+            "pretraining, or pretrain anew; if you know that they share nobody, allow_held_out (allow_seen in a study)"
+        )
+    log.warning("%s: allowed", message)
+
+
+def _kinds(marks: set[str]) -> str:
+    keys = [f"pseudonyms of the key {mark}" for mark in sorted(marks - {NO_KEY})]
+    return " and ".join(keys + ["names without a key"] * (NO_KEY in marks))
+
+
 def _same_files(record: dict[str, object], test: Seen) -> set[int]:
     known = set(record.get("content_hashes", ()))
     return {row for row, content in enumerate(test.content_hashes) if content and _digest(content) in known}
@@ -162,10 +188,12 @@ def _near(record: dict[str, object], test: Seen, near: Near | None) -> set[int]:
     rows = [row for row, fingerprint in enumerate(test.fingerprints) if fingerprint]
     if not test.content_hashes:  # no scans
         return set()
-    if not known or len(rows) < len(test.subjects):
+    num_unknown, num_test = record.get("num_without_fingerprint", 0), _num_without(test)
+    missing = [f"{num_unknown} pretraining scans"] * bool(num_unknown) + [f"{num_test} test scans"] * bool(num_test)
+    if missing or not known:
         log.warning(
             "%s without a fingerprint: near-duplicates among them are not found; `fewlabel data audit` writes them",
-            f"{len(test.subjects) - len(rows)} test scans" if known else "pretraining data",
+            " and ".join(missing) or "pretraining data",
         )
     if not known or not rows:
         return set()
@@ -186,5 +214,15 @@ def _digest(name: Hashable) -> str:
     return hashlib.sha256(str(name).encode()).hexdigest()[:12]
 
 
-def _key_marks(names: Iterable[Hashable]) -> set[str]:
-    return {match[1] for match in map(_PSEUDONYM.fullmatch, map(str, names)) if match}
+def _num_without(seen: Seen) -> int:
+    """Scans whose near-duplicates nobody can find; texts are none."""
+    return len(seen.subjects) - sum(map(bool, seen.fingerprints)) if seen.content_hashes else 0
+
+
+def _key_marks(seen: Seen) -> set[str]:
+    """The keys of the subjects' pseudonyms, and NO_KEY for a scan's subject that is none.
+
+    Readers of texts make pseudonyms of all that the data name; the other groups are digests of texts, alike anywhere.
+    """
+    matches = list(map(_PSEUDONYM.fullmatch, map(str, seen.subjects)))
+    return {match[1] if match else NO_KEY for match in matches if match or seen.content_hashes}
