@@ -45,6 +45,9 @@ def write(kind: str, volume: Volume, folder: Path, number: int) -> Path:
     if kind in ("frames", "slices"):
         tags = {"PatientID": name, "SeriesNumber": number}
         write_series(volume, folder / name, tags=tags, multiframe=kind == "frames", seed=number)
+        if number % 4 < 2:  # as scanners name them
+            for path in (folder / name).iterdir():
+                path.rename(path.with_suffix(""))
         return sorted((folder / name).iterdir())[-1 if kind == "frames" else 4]
     path = folder / f"{name}.{kind}"
     if kind.startswith("nii"):
@@ -112,6 +115,27 @@ def test_every_good_file_is_kept_and_every_visible_damage_is_listed(tmp_path: Pa
     # Bits of plain voxels, of texts and of numbers that stand only once: 55 of the 200, and none in packed files.
     assert sum(hidden.values()) <= 60
     assert not hidden.keys() & {"nii.gz", "packed.nrrd"}
+
+
+@pytest.mark.parametrize("name", ["IM_0001", "IM.0001", "1.2.3", "IM_0001.dcm", "IM_0001.ima"])
+@pytest.mark.parametrize("damage", ["flipped", "overwritten", "cut"])
+def test_a_file_that_was_dicom_is_refused_wherever_it_lies(
+    tmp_path: Path, dicom, head: Volume, name: str, damage: str
+) -> None:
+    dicom("good")
+    path = next(dicom("alone", multiframe=True).iterdir()).rename(tmp_path / "in" / "alone" / name)
+    content = bytearray(path.read_bytes())
+    if damage == "flipped":
+        content[129] ^= 4  # of "DICM"
+    elif damage == "overwritten":
+        content[:140] = b"\xff" * 140
+    else:
+        del content[100:]
+    path.write_bytes(content)
+    for other, text in (("README", b"conforms to 1.2.840.10008"), ("notes", b"text"), ("code.py", b"1.2.840.10008.1")):
+        (tmp_path / "in" / other).write_bytes(text)
+    found = audit_folder(tmp_path / "in", tmp_path / "private")
+    assert [(Path(row.path).name, row.kind) for row in found.refused.itertuples()] == [(name, "unreadable")]
 
 
 @pytest.fixture

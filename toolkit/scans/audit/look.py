@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from toolkit.errors import DataError
 from toolkit.scans import itk, nifti
-from toolkit.scans.audit.walk import DICOM_SUFFIXES
+from toolkit.scans.audit.walk import DICOM_SUFFIXES, is_named_like_an_image
 from toolkit.scans.dicom import looks_like_dicom, read_header
 from toolkit.scans.fingerprints import fingerprint
 from toolkit.scans.manifest import content_hash, scan_files
@@ -61,13 +61,22 @@ def _header(path: Path, _: str) -> dict[str, Any]:
     if not path.stat().st_size and (is_named_so or not path.suffix):
         raise ScanError(Reason.TRUNCATED, path, "is empty; copy it again")
     if not looks_like_dicom(path):
-        if is_named_so:
+        if is_named_so or (is_named_like_an_image(path) and _was_dicom(path)):
             raise ScanError(Reason.UNREADABLE, path, "does not begin as a DICOM file does; copy it again")
         return {}
     header = read_header(path)
     if header is None:
         raise ScanError(Reason.NOT_A_VOLUME, path, "a DICOM object without pixels: a report, a plan, a state")
     return {"header": dataclasses.asdict(header)}
+
+
+def _was_dicom(path: Path) -> bool:
+    """Whether a file's first kilobyte shows that it was DICOM: a UID, or its preamble, of which some is left."""
+    with path.open("rb") as file:
+        head = file.read(1024)
+    mark = head[128:132]
+    is_like_a_preamble = sum(a == b for a, b in zip(mark, b"DICM", strict=False)) >= min(len(mark), 3)
+    return b"1.2.840.10008" in head or (not any(head[:128]) and is_like_a_preamble)
 
 
 def _measured(files: list[Path], path: str) -> dict[str, Any]:

@@ -14,7 +14,14 @@ _UNREAD = (
     ".nii.bz2", ".nii.xz", ".nii.zst", ".mgz", ".mgh", ".mnc", ".par", ".rec", ".img", ".hdr", ".ecat", ".gipl",
     ".gipl.gz", ".brik", ".brik.gz", ".head", ".vtk", ".vti", ".img.gz",
 )  # fmt: skip
+_NOT_IMAGES = ("readme", "license", "lockfile", "version", "autorun", "makefile")
 _JUNK = (".ds_store", "thumbs.db", "desktop.ini", "dicomdir")
+
+
+def is_named_like_an_image(path: Path) -> bool:
+    """Whether a name is one that scanners give DICOM files: no suffix, or a number for one."""
+    has_none = not path.suffix or path.suffix[1:].isdigit()
+    return has_none and not path.name.lower().startswith(_NOT_IMAGES)
 
 
 @dataclass
