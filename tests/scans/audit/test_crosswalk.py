@@ -42,6 +42,24 @@ def test_a_worklist_is_translated_back(tmp_path: Path, manifest: pd.DataFrame, s
     assert table.note.tolist() == worklist.note.tolist()
 
 
+def test_a_column_of_categories_is_translated(tmp_path: Path, manifest: pd.DataFrame) -> None:
+    manifest[["subject", "study"]].astype("category").to_parquet(tmp_path / "w.parquet")
+    target, num_cells, _ = translate_table(tmp_path / "w.parquet", tmp_path / "private" / "crosswalk.csv")
+    table = pd.read_csv(target, dtype=str)
+    assert table.subject.tolist() == ["FAKE-1", "FAKE-2"] and table.accession.tolist() == ["ACC1", "ACC2"]
+    assert num_cells == 4
+
+
+def test_names_are_not_written_into_a_run_folder(tmp_path: Path, manifest: pd.DataFrame) -> None:
+    manifest.to_csv(tmp_path / "w.csv")
+    target = tmp_path / "run" / "tables" / "names.csv"
+    target.parent.mkdir(parents=True)
+    (tmp_path / "run" / "provenance.json").write_text("{}")
+    with pytest.raises(DataError, match="lies in the folder of a run"):
+        translate_table(tmp_path / "w.csv", tmp_path / "private" / "crosswalk.csv", target)
+    assert not target.exists()
+
+
 def test_the_crosswalk_knows_every_kind(tmp_path: Path, manifest: pd.DataFrame) -> None:
     crosswalk = pd.read_csv(tmp_path / "private" / "crosswalk.csv", dtype=str, keep_default_na=False)
     assert crosswalk.kind.value_counts().to_dict() == {"accession": 2, "site": 2, "study": 2, "subject": 2}

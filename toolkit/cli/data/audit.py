@@ -16,7 +16,7 @@ DONE_WITH_REFUSALS = 3
 def audit(
     folder: Annotated[Path, typer.Argument(help="Any tree of DICOM, NIfTI, NRRD or MetaImage files.")],
     to: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="A private folder (0700) for manifest, refusals, crosswalk.")
+        Path, typer.Option("--out", metavar="DIR", help="A private folder (0700) for its tables; new or empty.")
     ],
     modality: Annotated[str, typer.Option(metavar="LIST", help="DICOM modalities that are kept.")] = "CT,MR,PT",
     keep_derived: Annotated[bool, typer.Option(help="Keep derived and secondary images.")] = False,
@@ -41,8 +41,9 @@ def audit(
     """Read every scan below a folder once, check it, and write a manifest under pseudonyms.
 
     Into DIR go manifest.csv; refused.csv with the reason for every file or series that was left out; warnings.csv
-    (faces, burned-in annotation); crosswalk.csv, who is who; and audit.html, which names nobody and may be shown
-    around. Run it again after a change: only what is new is read. Ends with code 3 where something was refused.
+    (faces, burned-in annotation, subjects that were guessed); crosswalk.csv, who is who; and audit.html, which names
+    nobody and may be shown around. Run it again after a change: only what is new is read. Ends with code 3 where
+    something was refused.
 
     Subjects, studies and sites become keyed hashes. The key lies in $FEWLABEL_DATA/.key (~/.cache/fewlabel/data/.key)
     and is drawn on first use: with one key the same person has the same pseudonym in every audit, in `fewlabel init`

@@ -7,7 +7,7 @@ import pandas as pd
 from toolkit.cards.pseudonyms import is_pseudonym
 from toolkit.errors import DataError
 from toolkit.scans.audit.people import CROSSWALK_COLUMNS
-from toolkit.scans.audit.private import write_private
+from toolkit.scans.audit.private import refuse_run_folder, write_private
 
 
 def translate_table(path: Path, crosswalk: Path, target: Path | None = None) -> tuple[Path, int, int]:
@@ -22,8 +22,10 @@ def translate_table(path: Path, crosswalk: Path, target: Path | None = None) -> 
         The file, how many cells were translated, and how many pseudonyms the crosswalk does not know.
 
     Raises:
-        DataError: A file cannot be read, or is no crosswalk.
+        DataError: A file cannot be read, or is no crosswalk; or `target` lies in a run's folder.
     """
+    target = target or crosswalk.parent / f"{path.stem}.identified.csv"
+    refuse_run_folder(target)
     known = _read(crosswalk)
     if missing := [column for column in CROSSWALK_COLUMNS if column not in known]:
         raise DataError(f"{crosswalk}: no column {missing[0]!r}; give the crosswalk.csv of an audit")
@@ -33,6 +35,8 @@ def translate_table(path: Path, crosswalk: Path, target: Path | None = None) -> 
     num_cells = num_unknown = 0
     for column in list(table.columns):
         cells = table[column]
+        if isinstance(cells.dtype, pd.CategoricalDtype):
+            cells = cells.astype(object)
         if not (pd.api.types.is_string_dtype(cells) or cells.dtype == object):
             continue
         named = cells.map(lambda cell: isinstance(cell, str) and is_pseudonym(cell)).astype(bool)
@@ -43,7 +47,6 @@ def translate_table(path: Path, crosswalk: Path, target: Path | None = None) -> 
             table.insert(table.columns.get_loc(column) + 1, name, cells.map(accessions).fillna(""))
         if hits.any():
             table[column] = cells.where(~hits, cells.map(originals))
-    target = target or crosswalk.parent / f"{path.stem}.identified.csv"
     if target.suffix == ".parquet":
         write_private(target, table.to_parquet(index=False))
     else:
