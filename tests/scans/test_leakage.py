@@ -55,6 +55,13 @@ def test_units_are_joined_by_subject_file_and_chains_of_near_duplicates(rows: pd
     assert len(set(units)) == 60 - 2 - 1
 
 
+def test_a_study_is_one_unit_whatever_its_subjects(rows: pd.DataFrame) -> None:
+    rows.loc[[80, 82], "study"] = "study7"  # subjects 40 and 41
+    units = units_of(rows)
+    assert len(set(units[[80, 81, 82, 83]])) == 1
+    assert len(set(units)) == 60 - 2 - 1 - 1
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_no_unit_is_parted_and_strata_are_kept(rows: pd.DataFrame, seed: int) -> None:
     train, test, units = split_manifest(rows, share=0.25, seed=seed)
@@ -129,6 +136,14 @@ def test_the_command_writes_two_private_manifests_and_says_what_it_did(rows: pd.
     again = CliRunner().invoke(app, [*arguments[:4], str(tmp_path / "again"), *arguments[5:]])
     assert again.exit_code == 0
     assert (tmp_path / "again/test.csv").read_bytes() == (tmp_path / "out/test.csv").read_bytes()
+
+
+def test_the_command_leaves_a_folder_of_something_else_alone(rows: pd.DataFrame, tmp_path: Path) -> None:
+    (tmp_path / ".gitignore").write_text("*.pyc\n")
+    arguments = ["data", "split", str(written(rows, tmp_path / "manifest.csv")), "--out", str(tmp_path)]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 1 and "give a new or empty folder" in done.stderr
+    assert (tmp_path / ".gitignore").read_text() == "*.pyc\n"
 
 
 @pytest.mark.parametrize(

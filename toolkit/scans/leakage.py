@@ -1,4 +1,4 @@
-"""Which scans may not be on both sides: the same subject, the same file, or one that shows the same."""
+"""Which scans may not be on both sides: the same subject, study or file, or one that shows the same."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -57,7 +57,8 @@ def refuse_pretrained_on(encoder: Path, test: Seen, *, allow: bool = False) -> N
 def units_of(rows: pd.DataFrame) -> np.ndarray:
     """What a split must not part: (N,) index of the first row of each row's unit.
 
-    Rows are linked by subject, by content hash, and by fingerprints that are near, also through other rows.
+    Rows are linked by subject, by study (a subject may have been guessed), by content hash, and by fingerprints that
+    are near, also through other rows.
     """
     missing = int((rows["fingerprint"] == "").sum())
     if missing:
@@ -67,7 +68,7 @@ def units_of(rows: pd.DataFrame) -> np.ndarray:
             missing,
             len(rows),
         )
-    return joined(rows["subject"], rows["content_hash"], clusters(rows["fingerprint"].tolist()))
+    return joined(rows["subject"], rows["study"], rows["content_hash"], clusters(rows["fingerprint"].tolist()))
 
 
 def split_manifest(

@@ -34,6 +34,13 @@ def test_it_ends_with_0_where_all_is_well_and_with_3_where_something_was_refused
     assert run("--modality", "mr,us").exit_code == 0
 
 
+def test_guessed_subjects_are_counted_with_the_remedy(nifti) -> None:
+    for name in ("1234_T1.nii.gz", "1234_FLAIR.nii.gz"):
+        nifti(name)
+    said = " ".join(run().output.split())
+    assert "2 subject guessed from the path: say who is who with --subject REGEX" in said
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [

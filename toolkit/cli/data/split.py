@@ -22,7 +22,7 @@ MAX_SHOWN = 20
 def split(
     manifest: Annotated[Path, typer.Argument(help="A manifest that `fewlabel data audit` wrote.")],
     to: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="A private folder (0700) for train.csv and test.csv.")
+        Path, typer.Option("--out", metavar="DIR", help="A private folder (0700) for both files; new or empty.")
     ],
     test_share: Annotated[float, typer.Option(metavar="SHARE", help="Share of the subjects to test on.")] = 0.2,
     stratify: Annotated[str, typer.Option(metavar="COLUMNS", help="Columns with the same shares on both sides.")] = (
@@ -32,7 +32,7 @@ def split(
 ) -> None:
     """Part a manifest by subject, with the same share of each site and label on both sides.
 
-    A subject is never parted, and neither are subjects with the same file or with scans that show the same
+    A subject is never parted, and neither are subjects with the same study or file or with scans that show the same
     (near-duplicates, by fingerprint): they are taken for one. Both files are manifests; name test.csv in `held_out` of
     a pretraining, which then refuses to see any of it.
 
@@ -85,8 +85,8 @@ def _merged(rows: "pd.DataFrame", units: "np.ndarray") -> list[str]:
     groups = [sorted(set(part)) for _, part in rows["subject"].groupby(units)]
     groups = [subjects for subjects in groups if len(subjects) > 1]
     if not groups:
-        return ["no two subjects share a file or have scans that are near-duplicates"]
-    lines = [f"{len(groups)} groups of subjects share files or have near-duplicates, and stay together:"]
+        return ["no two subjects share a study or file or have scans that are near-duplicates"]
+    lines = [f"{len(groups)} groups of subjects share studies or files or have near-duplicates, and stay together:"]
     lines += [f"  {', '.join(subjects)}" for subjects in groups[:MAX_SHOWN]]
     if len(groups) > MAX_SHOWN:
         lines.append(f"  and {len(groups) - MAX_SHOWN} more")

@@ -10,6 +10,7 @@ from typing import Any
 
 from toolkit.scans.audit.config import AuditConfig
 from toolkit.scans.audit.sequences import is_localiser, sequence_name
+from toolkit.scans.audit.walk import is_named_like_an_image
 from toolkit.scans.dicom import ANY_DEPTH, DicomHeader, distinct_files, uids_in
 from toolkit.scans.reasons import Reason, ScanError
 from toolkit.scans.series import Stack, stack_frames
@@ -18,7 +19,6 @@ from toolkit.scans.volumes import one_line_errors
 _BIDS = re.compile(r"(?:^|[_/])(sub|ses)-([A-Za-z0-9]+)")
 _SUFFIX = re.compile(r"\.(nii|nrrd|nhdr|mha|mhd)(\.gz)?$", re.IGNORECASE)
 _SCREEN = "1.2.840.10008.5.1.4.1.1.7"  # Secondary Capture, and with more digits its multi-frame kinds
-_NOT_IMAGES = ("readme", "license", "lockfile", "version", "autorun", "makefile")
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Candidate:
         path: As the manifest names it.
         files: What it is read from.
         person: The subject's own number or name.
+        guessed_from: What `person` was guessed from, "study" or "path"; "" where it was said.
         study: What is one study of that person, "" if unknown.
         session: What sorts the person's studies, "" if unknown.
         sequence: Short name by rule.
@@ -39,6 +40,7 @@ class Candidate:
     path: str
     files: tuple[str, ...]
     person: str
+    guessed_from: str = ""
     study: str = ""
     session: str = ""
     sequence: str = ""
@@ -64,11 +66,13 @@ def volume_candidates(files: list[Path], folder: Path, config: AuditConfig) -> t
         inside = path.relative_to(folder).as_posix()
         bids = dict(_BIDS.findall(inside))
         try:
+            person, guessed_from = _person_of(inside, str(path), config)
             kept.append(
                 Candidate(
                     path=str(path),
                     files=(str(path),),
-                    person=_person_of(inside, str(path), config),
+                    person=person,
+                    guessed_from=guessed_from,
                     study=_study_of(bids, inside),
                     session=bids.get("ses", ""),
                     sequence=sequence_name(_SUFFIX.sub("", path.name)),
@@ -79,16 +83,24 @@ def volume_candidates(files: list[Path], folder: Path, config: AuditConfig) -> t
     return kept, refused
 
 
-def _person_of(inside: str, path: str, config: AuditConfig, patient_id: str = "") -> str:
-    """The subject's own name: by the configured pattern, else DICOM's number, BIDS' `sub-`, folder or file."""
+def _person_of(
+    inside: str, path: str, config: AuditConfig, patient_id: str = "", study_uid: str = ""
+) -> tuple[str, str]:
+    """The subject's own name, and what it was guessed from if nothing says it.
+
+    By the configured pattern, else DICOM's number, BIDS' `sub-`, DICOM's study, folder or file.
+    """
     if config.subject_pattern:
         match = re.search(config.subject_pattern, inside)
         if not match or not match[1]:
             raise ScanError(Reason.NO_SUBJECT, path, "its path does not match the pattern for subjects; widen it")
-        return match[1]
-    bids = dict(_BIDS.findall(inside))
+        return match[1], ""
+    if said := patient_id or dict(_BIDS.findall(inside)).get("sub", ""):
+        return said, ""
+    if study_uid:
+        return study_uid, "study"
     first, slash, _ = inside.partition("/")
-    return patient_id or bids.get("sub", "") or (first if slash else _SUFFIX.sub("", first))
+    return first if slash else _SUFFIX.sub("", first), "path"
 
 
 def _study_of(bids: dict[str, str], inside: str) -> str:
@@ -138,9 +150,7 @@ def strangers(others: list[Path], dicom_folders: set[str]) -> list[ScanError]:
     return [
         ScanError(Reason.UNREADABLE, path, "lies among DICOM images and is none; copy it again, or take it out")
         for path in others
-        if str(path.parent) in dicom_folders
-        and (not path.suffix or path.suffix[1:].isdigit())
-        and not path.name.lower().startswith(_NOT_IMAGES)
+        if str(path.parent) in dicom_folders and is_named_like_an_image(path)
     ]
 
 
@@ -164,10 +174,12 @@ def _series(path: str, members: list[DicomHeader], num_lost: int, folder: Path, 
     if num_lost:
         raise ScanError(Reason.INCOMPLETE, path, f"{num_lost} of its files cannot be read; copy them again")
     inside = Path(first.file).relative_to(folder).as_posix()
+    person, guessed_from = _person_of(inside, path, config, first.person, first.study_uid)
     return Candidate(
         path=path,
         files=tuple(sorted({header.file for header in members})),
-        person=_person_of(inside, path, config, first.person),
+        person=person,
+        guessed_from=guessed_from,
         study=first.study_uid,
         session=first.time,
         sequence=sequence_name(first.description, contrast=first.contrast) if first.modality == "MR" else "",

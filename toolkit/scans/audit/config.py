@@ -28,7 +28,7 @@ class AuditConfig(Section):
     """A series with fewer slices is no volume."""
     subject_pattern: str = ""
     """Regular expression searched in the path below the folder; its first group is the subject. Empty: DICOM's
-    PatientID, BIDS' sub-, else the first folder, else the file's name."""
+    PatientID, BIDS' sub-; else it is guessed, with a warning: DICOM's study, else the first folder, else the file."""
     link: Path | None = None
     """A table (CSV) of labels, joined before identifiers are hashed."""
     link_on: Literal["accession", "subject", "path"] = "subject"

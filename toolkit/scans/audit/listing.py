@@ -14,13 +14,13 @@ from toolkit.scans.audit.link import Labels
 from toolkit.scans.audit.page import write_page
 from toolkit.scans.audit.people import People, scanner_name
 from toolkit.scans.audit.private import write_private
-from toolkit.scans.dicom import DicomHeader
 from toolkit.scans.manifest import COLUMNS
 from toolkit.scans.preprocessing import BELOW_IS_HU
 from toolkit.scans.reasons import ScanError
 
 BURNED_IN = "burned-in annotation: pixels may show a name"
 FACE = "face: a head whose face was not removed"
+GUESSED = "subject guessed from the {}: say who is who with --subject REGEX"
 UNPLACED = "no orientation in the header: which side is left is a guess"
 _HEAD = re.compile(r"head|brain|skull|face|cranium|neuro", re.IGNORECASE)
 _HEAD_MM = (100.0, 320.0)  # field of view of a head scan, each axis
@@ -82,7 +82,7 @@ def write_listing(
                 "fingerprint": answer["fingerprint"],
             }
         )
-        found = _warnings(header, answer)
+        found = _warnings(candidate, answer)
         warnings += [{"path": candidate.path, "warning": warning} for warning in found]
         thumbnails.append(None if BURNED_IN in found else answer["thumbnail"])
     refusals = [
@@ -124,8 +124,10 @@ def _natural(text: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", text)]
 
 
-def _warnings(header: DicomHeader | None, answer: dict[str, Any]) -> list[str]:
-    found = []
+def _warnings(candidate: Candidate, answer: dict[str, Any]) -> list[str]:
+    header, found = candidate.header, []
+    if candidate.guessed_from:
+        found.append(GUESSED.format(candidate.guessed_from))
     if header is not None and header.burned_in.upper() == "YES":
         found.append(BURNED_IN)
     said = f"{header.body_part} {header.description}" if header else ""
