@@ -68,6 +68,25 @@ def test_everything_is_private_and_pseudonyms_are_of_the_data_root(tmp_path: Pat
     assert elsewhere.subject.tolist() == found.manifest.subject.tolist()
 
 
+def test_a_folder_of_something_else_is_left_as_it_is(tmp_path: Path, run, nifti) -> None:
+    nifti("a.nii")
+    repository = tmp_path / "private"
+    repository.mkdir(mode=0o755)
+    (repository / ".gitignore").write_text("*.pyc\n")
+    for name in ("code.py", "manifest.csv"):
+        (repository / name).write_text("path,subject,study\n")
+        with pytest.raises(DataError, match="holds files that are not an audit's; give a new or empty folder"):
+            run()
+    assert (repository / ".gitignore").read_text() == "*.pyc\n"
+    assert stat.S_IMODE(repository.stat().st_mode) == 0o755
+    (repository / ".gitignore").unlink()  # now what was an audit's
+    run()
+    assert len(run().manifest) == 1
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="is no folder"):
+        audit_folder(tmp_path / "in", tmp_path / "file")
+
+
 def test_the_crosswalk_may_not_lie_in_a_run_folder(tmp_path: Path, dicom) -> None:
     dicom("a")
     (tmp_path / "run").mkdir()
@@ -238,8 +257,35 @@ def test_warnings_name_what_may_show_a_person(tmp_path: Path, run, dicom, nifti,
     warnings = run().warnings
     assert [(Path(path.partition("#")[0]).name, warning.partition(":")[0]) for path, warning in warnings.values] == [
         ("burned", "burned-in annotation"),
+        ("fine.nii", "subject guessed from the path"),
+        ("unplaced.nii", "subject guessed from the path"),
         ("unplaced.nii", "no orientation in the header"),
     ]
+
+
+def test_one_study_without_a_patients_number_is_one_subject_and_warned_of(run, dicom) -> None:
+    for name in ("T1", "FLAIR"):
+        dicom(f"flat{name}", PatientID="", StudyInstanceUID="1.9", SeriesDescription=name)
+    dicom("other", PatientID="", StudyInstanceUID="1.10", SeriesDescription="T1")
+    dicom("sub-7/T1", PatientID="", StudyInstanceUID="1.11")
+    dicom("named", PatientID="FAKE-2")
+    found = run()
+    subjects = found.manifest.set_index(found.manifest.path.str.extract(r"/in/(.*)#")[0]).subject
+    assert subjects["flatT1"] == subjects["flatFLAIR"]
+    assert subjects.nunique() == 4
+    assert found.warnings.warning.str.partition(":")[0].tolist() == ["subject guessed from the study"] * 3
+    found = run(subject_pattern="(flat|other|named|sub)")
+    assert found.warnings.empty and found.manifest.subject.nunique() == 4
+
+
+def test_a_subject_guessed_from_a_path_is_warned_of(run, nifti) -> None:
+    for name in ("1234_T1.nii.gz", "1234_FLAIR.nii.gz", "sub-5/sub-5_T1w.nii.gz"):
+        nifti(name)
+    guessed = run().warnings
+    assert [Path(path).name for path in guessed.path] == ["1234_FLAIR.nii.gz", "1234_T1.nii.gz"]
+    assert set(guessed.warning) == {"subject guessed from the path: say who is who with --subject REGEX"}
+    found = run(subject_pattern=r"(\d+)_")
+    assert found.warnings.empty and found.manifest.subject.nunique() == 2
 
 
 def test_a_second_audit_reads_only_what_changed(run, dicom, nifti, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,6 +334,29 @@ def test_what_was_found_out_survives_a_kill(tmp_path: Path, monkeypatch: pytest.
     killed = Memory(tmp_path / "m.sqlite")
     killed.put("first", {"answer": 1})
     assert Memory(tmp_path / "m.sqlite").get("first") == {"answer": 1}  # and nobody closed the first
+
+
+def test_what_an_audit_did_not_ask_for_is_forgotten(tmp_path: Path, run, nifti, monkeypatch) -> None:
+    memory = tmp_path / "private" / "memory.sqlite"
+    gone = nifti("DOE_JANE.nii")
+    for number in range(30):
+        nifti(f"n{number}.nii")
+    run()
+    content = memory.read_bytes()
+    assert b"DOE_JANE" in content
+    gone.unlink()
+    monkeypatch.setattr("toolkit.scans.audit.memory._code", lambda: "f" * 16)  # an upgrade
+    run()
+    assert b"DOE_JANE" not in memory.read_bytes()
+    assert memory.stat().st_size <= len(content)
+    (tmp_path / "in").rename(tmp_path / "away")
+    (tmp_path / "in").mkdir()  # a disk that is not there today
+    with pytest.raises(DataError, match="no usable scan"):
+        run()
+    (tmp_path / "in").rmdir()
+    (tmp_path / "away").rename(tmp_path / "in")
+    monkeypatch.setattr(folder_module, "isolated", lambda function, tasks, **_: iter([1] if tasks else []))
+    assert len(run().manifest) == 30  # all from memory
 
 
 def test_a_private_folder_among_the_scans_is_not_looked_into(tmp_path: Path, nifti) -> None:

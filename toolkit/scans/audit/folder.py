@@ -30,19 +30,20 @@ def audit_folder(folder: str | Path, out_dir: str | Path, config: AuditConfig | 
     Writes into `out_dir`, which only its owner can read (0700): `manifest.csv`; `refused.csv`, each file or series
     that is not in the manifest and why; `warnings.csv`; `crosswalk.csv`, who is who; `unmatched.csv`, what `link`
     left over; and `audit.html`, the only one to be shown around. A `.gitignore` keeps all of it out of commits.
-    What was read is remembered there, in `memory.sqlite`: a second audit reads only what is new or changed.
+    What was read is remembered there, in `memory.sqlite`, until an audit finds it gone: a second one reads only what is
+    new or changed.
 
     Pseudonyms are made with the key of the data root, as those of texts are: the same person has the same one in
     every audit there.
 
     Args:
         folder: Looked into at any depth. Links that lead out of it are not followed.
-        out_dir: Made if missing; in no run's folder.
+        out_dir: Made if missing; empty or of an earlier audit, and in no run's folder.
         config: What is accepted and preferred.
 
     Raises:
         DataError: `folder` is missing or holds no usable scan (what was refused is listed all the same), the table of
-            labels cannot be used, or `out_dir` lies in a run's folder.
+            labels cannot be used, or `out_dir` holds other files or lies in a run's folder.
         DiskError: The key cannot be written.
     """
     config = config or AuditConfig()
@@ -62,6 +63,8 @@ def audit_folder(folder: str | Path, out_dir: str | Path, config: AuditConfig | 
         volumes, nameless = volume_candidates(found.volumes, root, config)
         refused += nameless
         seen = _look_at_the_best(volumes + series, memory, config, refused)
+        if seen:  # else the disk with the scans may only be away
+            memory.forget_unasked()
     finally:
         memory.close()
     result = write_listing(seen, labels, refused, out, has_labels=config.link is not None)

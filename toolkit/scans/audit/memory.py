@@ -34,19 +34,34 @@ class Memory:
     def _open(self) -> None:
         os.close(os.open(self._path, os.O_CREAT | os.O_WRONLY, 0o600))
         self._connection = sqlite3.connect(self._path)
+        self._connection.execute("PRAGMA auto_vacuum = FULL")  # a file shrinks with what it holds
+        self._connection.execute("PRAGMA secure_delete = ON")  # what is deleted names people
+        self._connection.execute("CREATE TEMP TABLE asked (number INTEGER PRIMARY KEY)")
         self._connection.execute("CREATE TABLE IF NOT EXISTS answers (question TEXT PRIMARY KEY, answer TEXT)")
 
     def get(self, question: str) -> Any:
         """What was put, else None."""
-        row = self._connection.execute("SELECT answer FROM answers WHERE question = ?", (question,)).fetchone()
-        return None if row is None else json.loads(row[0])
+        query = "SELECT rowid, answer FROM answers WHERE question = ?"
+        row = self._connection.execute(query, (question,)).fetchone()
+        if row is None:
+            return None
+        self._keep(row[0])
+        return json.loads(row[1])
 
     def put(self, question: str, answer: Any) -> None:
         """Remembers; on the disk within two seconds."""
-        self._connection.execute("INSERT OR REPLACE INTO answers VALUES (?, ?)", (question, json.dumps(answer)))
+        put = self._connection.execute("INSERT OR REPLACE INTO answers VALUES (?, ?)", (question, json.dumps(answer)))
+        self._keep(put.lastrowid)
         if time.monotonic() - self._saved > _SAVE_EVERY_S:
             self._connection.commit()
             self._saved = time.monotonic()
+
+    def forget_unasked(self) -> None:
+        """Deletes what was neither asked for nor put since the start: of files that are gone, of code that was."""
+        self._connection.execute("DELETE FROM answers WHERE rowid NOT IN (SELECT number FROM asked)")
+
+    def _keep(self, number: int | None) -> None:
+        self._connection.execute("INSERT OR IGNORE INTO asked VALUES (?)", (number,))
 
     def close(self) -> None:
         """Saves."""
