@@ -41,7 +41,7 @@ def test_a_point_in_voxels_is_where_the_bright_voxel_went(
     if suffix == ".nrrd":
         sitk.WriteImage(sitk.ReadImage(str(scan)), str(path))
     table = tmp_path / "points.csv"
-    table.write_text("subject,i,j,k,label\ns0,30,12,9,lesion\ns0,0,0,0,corner\n")
+    table.write_text(f"path,i,j,k,label\n{path.name},30,12,9,lesion\n{path.name},0,0,0,corner\n")
     (points,) = read_points(table, rows_of(path))
     np.testing.assert_allclose(points.positions_mm[0], (AFFINE @ [30, 12, 9, 1])[:3], atol=1e-4)
     volume = read_volume(path)
@@ -69,7 +69,8 @@ def test_points_in_the_world_belong_to_their_scans(scan: Path, tmp_path: Path) -
         ("x_mm,y_mm,z_mm,label\n", "no column 'subject'"),
         ("subject,x_mm,y_mm,z_mm,label\ns9,1,2,3,a\n", "row 1: no scan of the manifest has this subject"),
         ("subject,x_mm,y_mm,z_mm,label\ns0,1,two,3,a\n", "a coordinate is no number"),
-        ("subject,i,j,k,label\ns1,1,2,3,a\n", "points in voxels of a DICOM series; give them as x_mm"),
+        ("path,i,j,k,label\nseries,1,2,3,a\n", "points in voxels of a DICOM series; give them as x_mm"),
+        ("subject,i,j,k,label\ns0,1,2,3,a\n", "name it in a column path"),
     ],
 )
 def test_points_that_cannot_be_placed_are_refused(scan: Path, tmp_path: Path, text: str, message: str) -> None:
@@ -77,6 +78,27 @@ def test_points_that_cannot_be_placed_are_refused(scan: Path, tmp_path: Path, te
     table.write_text(text)
     with pytest.raises(DataError, match=message):
         read_points(table, rows_of(scan, tmp_path / "series"))
+
+
+@pytest.mark.parametrize(
+    ("studies", "is_known"), [(["a", "a"], True), (["a", "b"], False), (["", ""], False), (["a", ""], False)]
+)
+def test_points_of_a_subject_with_several_scans_need_one_study(
+    scan: Path, tmp_path: Path, studies: list[str], is_known: bool
+) -> None:
+    table = tmp_path / "points.csv"
+    table.write_text("subject,x_mm,y_mm,z_mm,label\ns0,1,2,3,a\n")
+    rows = rows_of(scan, tmp_path / "other.nii", tmp_path / "third.nii").assign(subject=["s0", "s0", "s1"])
+    rows["study"] = [*studies, ""]
+    if is_known:
+        first, second, third = read_points(table, rows)
+        np.testing.assert_array_equal(first.positions_mm, second.positions_mm)
+        assert (len(first.labels), len(third.labels)) == (1, 0)
+        return
+    with pytest.raises(DataError, match=r"s0 has 2 scans .* name the scan in a column path"):
+        read_points(table, rows)
+    table.write_text("subject,x_mm,y_mm,z_mm,label\ns1,1,2,3,a\n")
+    assert [len(points.labels) for points in read_points(table, rows)] == [0, 0, 1]  # s0 has no points to place
 
 
 def test_label_maps_by_column_by_rule_and_by_table(scan: Path, tmp_path: Path) -> None:

@@ -83,11 +83,13 @@ def read_points(table: Path, rows: pd.DataFrame) -> list[Points]:
 
     Args:
         table: A CSV with a column `path` or `subject` that names the scan, `label`, and either `x_mm, y_mm, z_mm`
-            (world, right-anterior-superior as in NIfTI) or `i, j, k` (voxels of the file as it is stored, from 0).
+            (world, right-anterior-superior as in NIfTI) or `i, j, k` (voxels of the file as it is stored, from 0; only
+            with `path`). World points of a subject are those of all its scans, which then must be of one study.
         rows: A manifest.
 
     Raises:
-        DataError: A column is missing, a coordinate is no number, a row names no scan, or voxels of DICOM.
+        DataError: A column is missing, a coordinate is no number, a row names no scan, or more than one frame of
+            reference, or voxels of DICOM.
     """
     try:
         points = pd.read_csv(table, dtype=str, keep_default_na=False)
@@ -98,24 +100,45 @@ def read_points(table: Path, rows: pd.DataFrame) -> list[Points]:
     for column in (on, "label", *columns):
         if column not in points:
             raise DataError(f"{table}: no column {column!r}; {nearest(column, list(points))}")
+    if on == "subject" and columns == _VOXEL:
+        raise DataError(
+            f"{table}: voxels i, j, k count in one file; name it in a column path, or give x_mm, y_mm, z_mm"
+        )
     names = [str(_absolute(path, table.parent)) for path in points["path"]] if on == "path" else points["subject"]
-    known = {str(_absolute(path, Path())) for path in rows["path"]} if on == "path" else set(rows["subject"])
+    scans = [str(_absolute(path, Path())) for path in rows["path"]] if on == "path" else rows["subject"].tolist()
+    known = set(scans)
     for number, name in enumerate(names, start=1):
         if name not in known:
             raise DataError(f"{table}: row {number}: no scan of the manifest has this {on}")
+    if on == "subject":
+        _refuse_several_frames(table, rows[rows["subject"].isin(set(names))])
     try:
         places = points[columns].astype(float).to_numpy()
     except ValueError as error:
         raise DataError(f"{table}: a coordinate is no number ({error})") from None
-    found = []
-    for path, subject in zip(rows["path"], rows["subject"], strict=True):
-        mine = np.flatnonzero(np.asarray(names) == (str(_absolute(path, Path())) if on == "path" else subject))
+    numbers: dict[str, list[int]] = {name: [] for name in known}
+    for number, name in enumerate(names):
+        numbers[name].append(number)
+    labels, found = points["label"].to_numpy(str), []
+    for path, name in zip(rows["path"], scans, strict=True):
+        mine = numbers[name]
         positions = places[mine]
-        if columns == _VOXEL and len(mine):
+        if columns == _VOXEL and mine:
             affine = file_affine(path)
             positions = positions @ affine[:3, :3].T + affine[:3, 3]
-        found.append(Points(positions, points["label"].to_numpy(str)[mine]))
+        found.append(Points(positions, labels[mine]))
     return found
+
+
+def _refuse_several_frames(table: Path, rows: pd.DataFrame) -> None:
+    """Scans of one study share the scanner's coordinates; those of several days do not."""
+    for subject, scans in rows.groupby("subject"):
+        studies = set(scans["study"]) if "study" in scans else {""}
+        if len(scans) > 1 and (len(studies) > 1 or "" in studies):
+            raise DataError(
+                f"{table}: {subject} has {len(scans)} scans that are not known to be of one study, so nothing says in "
+                "which its points lie; name the scan in a column path"
+            )
 
 
 def file_affine(path: str) -> np.ndarray:
