@@ -1,5 +1,6 @@
 """Crops are centred where the shares say, from lists that lie beside the scan."""
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,35 @@ def test_a_scan_is_looked_through_once_for_all_processes_and_runs(
     kept.write_bytes(kept.read_bytes()[:100])  # damaged: made again
     np.testing.assert_array_equal(drawn(Centres([labelled], CropConfig(label_share=0.5), 1)), before)
     assert len(kept.read_bytes()) > 1000
+
+
+def test_the_choice_is_that_of_earlier_versions_whose_files_lie_in_stores(
+    labelled: StoredVolume, arrays: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each class's voxels in the order of the array, thinned by one stream: foreground, then class by class."""
+    monkeypatch.setattr(module, "NUM_KEPT", 100)
+    array, labels = arrays
+    rng, expected = np.random.default_rng([0]), []
+    for mask, count in ((array[0] > 0, 100), (labels == 3, 50), (labels == 8, 50)):
+        voxels = np.argwhere(mask)
+        expected.append(voxels[rng.choice(len(voxels), min(count, len(voxels)), replace=False)])
+    found = module.find_candidates(labelled)
+    np.testing.assert_array_equal(found.foreground, expected[0])
+    np.testing.assert_array_equal(found.labelled, np.concatenate(expected[1:]))
+    assert found.classes.tolist() == [3] * 50 + [8] * 3
+
+
+def test_a_scan_that_is_all_foreground_takes_little_memory(tmp_path: Path) -> None:
+    array = np.ones((1, 96, 96, 96), np.float32)
+    volume = VolumeStore(tmp_path).put("full", Volume(array, np.eye(4)))
+    module.find_candidates(volume)  # what the first call loads is not counted
+    tracemalloc.start()
+    try:
+        module.find_candidates(volume)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 24 * array.size  # three indices of eight bytes for each voxel
 
 
 def test_a_store_that_cannot_be_written_is_read_all_the_same(

@@ -151,15 +151,17 @@ def stored_candidates(volume: StoredVolume) -> Candidates:
 def find_candidates(volume: StoredVolume) -> Candidates:
     """Looks a whole scan through; the choice among its voxels is always the same."""
     rng = np.random.default_rng([0])
-    foreground = _some(np.argwhere(volume.foreground()), NUM_KEPT, rng)
-    labelled, classes = [np.empty((0, 3), np.int16)], [np.empty(0, np.int16)]
+    foreground = _some(np.flatnonzero(volume.foreground()), NUM_KEPT, rng)
+    labelled, classes = np.empty(0, np.intp), np.empty(0, np.int16)
     if volume.has_labels:
-        labels = volume.labels((0, 0, 0), volume.shape)
-        values = np.unique(labels[labels > 0])
-        for value in values:
-            labelled.append(_some(np.argwhere(labels == value), max(1, NUM_KEPT // len(values)), rng))
-            classes.append(np.full(len(labelled[-1]), value, np.int16))
-    return Candidates(foreground, np.concatenate(labelled), np.concatenate(classes))
+        labels = volume.labels((0, 0, 0), volume.shape).ravel()
+        places = np.flatnonzero(labels > 0)
+        places = places[np.argsort(labels[places], kind="stable")]
+        values, starts = np.unique(labels[places], return_index=True)
+        parts = np.split(places, starts[1:])
+        labelled = np.concatenate([labelled, *(_some(part, max(1, NUM_KEPT // len(values)), rng) for part in parts)])
+        classes = labels[labelled].astype(np.int16)
+    return Candidates(_voxels(foreground, volume), _voxels(labelled, volume), classes)
 
 
 def to_voxels(affine: np.ndarray, points_mm: np.ndarray) -> np.ndarray:
@@ -167,5 +169,10 @@ def to_voxels(affine: np.ndarray, points_mm: np.ndarray) -> np.ndarray:
     return np.rint(np.linalg.solve(affine[:3, :3], (np.asarray(points_mm) - affine[:3, 3]).T).T).astype(int)
 
 
-def _some(voxels: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    return voxels[rng.choice(len(voxels), min(count, len(voxels)), replace=False)].astype(np.int16)
+def _some(places: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    return places[rng.choice(len(places), min(count, len(places)), replace=False)]
+
+
+def _voxels(places: np.ndarray, volume: StoredVolume) -> np.ndarray:
+    """Places in the flat array to indices (N, 3), of the few that were chosen."""
+    return np.stack(np.unravel_index(places, volume.shape), axis=1).astype(np.int16)
