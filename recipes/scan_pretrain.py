@@ -30,6 +30,7 @@ from toolkit.scans import (
     SameCrop,
     SamplerConfig,
     ViewConfig,
+    label_maps_digest,
     manifest_seen,
     read_manifest,
     read_points,
@@ -98,6 +99,10 @@ def run(config: Config, *, report: object = None) -> Result:
     num_threads = set_num_threads(config.num_threads)
     if bool(config.manifest) == bool(config.cards):
         raise ConfigError("give either manifest (your own scans) or cards (registered ones)")
+    if config.cards and (config.label_maps or config.crops.points):
+        raise ConfigError(
+            "label_maps, crops.points: are of a manifest's scans; leave them out, or give manifest, not cards"
+        )
     if config.manifest and config.training.evaluate_every:
         raise ConfigError("training.evaluate_every: a manifest has no labelled patches to look at; leave it empty")
     encoder = ScanEncoder(config.encoder, config.preprocessing).untrained(config.seed)
@@ -108,12 +113,15 @@ def run(config: Config, *, report: object = None) -> Result:
     for name, table in {"manifest": config.manifest, "points": config.crops.points}.items():
         if table and table.is_file():
             data[name] = hashlib.sha256(table.read_bytes()).hexdigest()[:16]
+    if config.manifest:
+        rows = read_manifest(config.manifest)
+        if config.crops.label_share:
+            data["label maps"] = label_maps_digest(rows, config.label_maps)
     folder = RunFolder(config.output, config, ignore=("store",), data=data)
     store = config.store or (config.manifest.parent if config.manifest else data_root()) / "store"
     registered, about = None, {}
     with main_process_first():
         if config.manifest:
-            rows = read_manifest(config.manifest)
             seen = manifest_seen(rows)
             refuse_held_out(seen, config.held_out, allow=config.allow_held_out)
             volumes, _ = store_manifest(

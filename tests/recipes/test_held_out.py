@@ -92,3 +92,37 @@ def test_a_card_whose_test_head_shows_what_pretraining_saw_is_refused(
         card.unlink()
         (working_folder / "heads/twice.nii.gz").unlink()
     assert_one_line(outcome, 1, f"as near-duplicates (row 1: {TEST_SUBJECT})")
+
+
+def test_a_run_does_not_go_on_with_other_label_maps(own_scans: Path, fewlabel: Command, tmp_path: Path) -> None:
+    """The table's name stays, and so does the manifest; once the table differs, once a map's bytes."""
+    rows = pd.read_csv(own_scans / "split/train.csv", dtype=str)
+    for number, path in enumerate(rows["path"]):
+        image = nib.load(path)
+        nib.save(nib.Nifti1Image((image.get_fdata() > 0).astype("uint8"), image.affine), tmp_path / f"{number}.nii")
+
+    def write(table: Path, maps: list[str]) -> None:
+        rows[["path"]].assign(label_map=maps).to_csv(table, index=False)
+
+    table = tmp_path / "maps.csv"
+    write(table, ["0.nii", "1.nii"])
+    arguments = ["run", "scan_pretrain", "--config", str(own_scans / "own.yaml"), f"output={tmp_path / 'run'}"]
+    arguments += [f"store={tmp_path / 'store'}", f"label_maps={table}", "crops.label_share=0.5"]
+    for _ in range(2):
+        outcome = fewlabel(*arguments)
+        assert outcome.exit_code == 0, outcome.stderr
+    write(table, ["0.nii", ""])
+    assert_one_line(fewlabel(*arguments), 1, "made with other data (label maps changed)")
+    write(table, ["0.nii", "1.nii"])
+    image = nib.load(tmp_path / "1.nii")
+    nib.save(nib.Nifti1Image(2 * image.get_fdata().astype("uint8"), image.affine), tmp_path / "1.nii")
+    assert_one_line(fewlabel(*arguments), 1, "made with other data (label maps changed)")
+
+
+@pytest.mark.parametrize("value", ["label_maps=maps.csv", "crops.points=points.csv"])
+def test_labels_of_a_manifest_are_refused_with_cards(
+    working_folder: Path, fewlabel: Command, tmp_path: Path, value: str
+) -> None:
+    (tmp_path / "cards.yaml").write_text(f"output: {tmp_path / 'run'}\ncards: [heads]\n" + TINY)
+    outcome = fewlabel("run", "scan_pretrain", "--config", str(tmp_path / "cards.yaml"), value)
+    assert_one_line(outcome, 2, "leave them out, or give manifest, not cards")

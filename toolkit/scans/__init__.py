@@ -11,7 +11,7 @@ from toolkit.scans.audit import Audit, AuditConfig, audit_folder
 from toolkit.scans.batches import PatchBatches
 from toolkit.scans.build import build_store, store_manifest
 from toolkit.scans.crops import CropConfig
-from toolkit.scans.labels import read_points
+from toolkit.scans.labels import label_maps_digest, read_points
 from toolkit.scans.leakage import manifest_seen, refuse_held_out, refuse_pretrained_on
 from toolkit.scans.manifest import read_manifest
 from toolkit.scans.pairs import PairConfig, SameCrop
@@ -57,6 +57,7 @@ __all__ = [
     "cut_patches",
     "identity_parameters",
     "is_volume_file",
+    "label_maps_digest",
     "manifest_seen",
     "overlay_png",
     "preprocess",

@@ -1,5 +1,6 @@
 """Labels that travel with scans: label maps on the stored grid, and points as places in the world or as voxels."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import SimpleITK as sitk
 from toolkit.errors import DataError
 from toolkit.registry import nearest
 from toolkit.scans import itk, nifti
+from toolkit.scans.manifest import content_hash, scan_files
 from toolkit.scans.preprocessing import resample
 from toolkit.scans.volumes import VOLUME_SUFFIXES, Volume, read_volume, split_path
 
@@ -61,6 +63,15 @@ def label_map_paths(rows: pd.DataFrame, rule: str = "") -> list[str]:
     if not any(paths):
         raise DataError(f"label maps {rule!r}: no scan of the manifest has such a file; check the rule")
     return paths
+
+
+def label_maps_digest(rows: pd.DataFrame, rule: str = "") -> str:
+    """16 hex digits of which scan has which label map, by the maps' bytes; arguments as `label_map_paths`."""
+    digest = hashlib.sha256()
+    for path, label_map in zip(rows["path"], label_map_paths(rows, rule), strict=True):
+        is_there = label_map and split_path(label_map)[0].exists()  # the store refuses the row otherwise
+        digest.update(f"{path}\0{content_hash(scan_files(label_map)) if is_there else ''}\n".encode(errors="replace"))
+    return digest.hexdigest()[:16]
 
 
 def resampled_label_map(path: str, like: Volume) -> np.ndarray:
