@@ -9,6 +9,9 @@ A fingerprint is two hashes. The first is tied to the world coordinates of the h
 and cropping keep; the second to the centre of the body, for files whose header lost its origin. Each is 768 signs from
 a lattice of 262,144 values. The best guess at Colin27 from them, by one who knows the spectrum of his head, correlated
 .11 with his picture.
+
+Copies that were turned by degrees or mirrored are not found: similarities are .61 to .74 at 6 degrees and .31 mirrored,
+where `NEAR` is .83.
 """
 
 import functools

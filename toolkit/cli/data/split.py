@@ -34,7 +34,8 @@ def split(
 
     A subject is never parted, and neither are subjects with the same study or file or with scans that show the same
     (near-duplicates, by fingerprint): they are taken for one. Both files are manifests; name test.csv in `held_out` of
-    a pretraining, which then refuses to see any of it.
+    a pretraining, which then refuses to see any of it. Copies turned by degrees or mirrored are not found: .61 to .74
+    alike at 6 degrees and .31 mirrored, against .83 that it takes.
 
     [bold]Examples[/]
 
