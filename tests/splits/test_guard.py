@@ -191,3 +191,15 @@ def test_a_long_list_is_cut_in_the_message_and_whole_in_the_log(log_lines: pytes
     with pytest.raises(DataError, match=r"s019, and 5 more, in the log"):
         refuse_leakage(names, names)
     assert "s024" in log_lines.text
+
+
+def test_public_names_are_not_compared_with_pseudonyms_but_files_and_likeness_are() -> None:
+    own = Seen([A], ["h1"], ["aa1"])
+    refuse_overlap(own, Seen(["colin27"], ["h2"], ["bb1"], public=True), near=same_start)
+    refuse_overlap(Seen(["colin27"], ["h2"], ["bb1"], public=True), own, near=same_start)
+    for content, fingerprint, kind in (("h1", "bb1", "files"), ("h2", "aa9", "near-duplicates")):
+        with pytest.raises(DataError, match=kind):
+            refuse_overlap(own, Seen(["colin27"], [content], [fingerprint], public=True), near=same_start)
+    public = Seen(["colin27"], ["h3"], ["cc1"], public=True)
+    with pytest.raises(DataError, match="also in the pretraining data"):
+        refuse_overlap(public, public, near=same_start)

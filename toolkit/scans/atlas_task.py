@@ -86,7 +86,8 @@ class RegisteredScans:
     def seen(self, *roles: str) -> Seen:
         """What the scans with one of the roles show, for the guard against leakage."""
         scans = self.of(*roles)
-        return Seen(*zip(*((scan.subject, scan.file_hash, scan.fingerprint) for scan in scans), strict=True))
+        columns = zip(*((scan.subject, scan.file_hash, scan.fingerprint) for scan in scans), strict=True)
+        return Seen(*columns, public=True)
 
     def store(self, folder: str | Path, spec: Preprocessing) -> list[StoredVolume]:
         """Puts what pretraining may see into a store, and opens it."""

@@ -18,8 +18,8 @@ FORMAT = 2
 MAX_LISTED = 20
 _PSEUDONYM = re.compile(r"([0-9a-f]{8})\.[0-9a-f]{16}")  # the mark of its key, then the digest
 
-NO_KEY = ""
-"""Stands among the marks of keys for names that are no pseudonyms."""
+NO_KEY, PUBLIC = "", "public"
+"""Stand among the marks of keys for names that are no pseudonyms, and for those of public data, such as colin27."""
 
 Near = Callable[[Sequence[str], Sequence[str]], np.ndarray]
 """Which of the first fingerprints are near any of the second, such as `toolkit.scans.fingerprints.near_any`."""
@@ -33,11 +33,14 @@ class Seen:
         subjects: Subjects or groups of each row. Pseudonyms: they may appear in messages.
         content_hashes: Of each row's files, "" where unknown; empty for data without files of their own.
         fingerprints: Of each row's scan, "" where unknown; empty for data without scans.
+        public: Whether the subjects are names of public scans. These and pseudonyms have nothing in common, so that
+            files and fingerprints alone are compared.
     """
 
     subjects: Sequence[Hashable]
     content_hashes: Sequence[str] = ()
     fingerprints: Sequence[str] = ()
+    public: bool = False
 
 
 def refuse_leakage(
@@ -159,7 +162,7 @@ def _refuse_other_keys(known: set[str], test: Seen, allow: bool) -> None:
         known = known or {NO_KEY}  # of scans, in a record of before names without a key were recorded
     elif not known or not marks:  # texts that name nobody
         return
-    if known == marks and len(marks) == 1:
+    if (known == marks and len(marks) == 1) or (known == {PUBLIC}) != (marks == {PUBLIC}):
         return
     message = (
         f"the pretraining's subjects are {_kinds(known)}, the test's {_kinds(marks)}, so nothing can tell whether it "
@@ -220,9 +223,11 @@ def _num_without(seen: Seen) -> int:
 
 
 def _key_marks(seen: Seen) -> set[str]:
-    """The keys of the subjects' pseudonyms, and NO_KEY for a scan's subject that is none.
+    """The keys of the subjects' pseudonyms, NO_KEY for a scan's subject that is none, PUBLIC for public ones.
 
     Readers of texts make pseudonyms of all that the data name; the other groups are digests of texts, alike anywhere.
     """
+    if seen.public:
+        return {PUBLIC}
     matches = list(map(_PSEUDONYM.fullmatch, map(str, seen.subjects)))
     return {match[1] if match else NO_KEY for match in matches if match or seen.content_hashes}
