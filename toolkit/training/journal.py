@@ -75,6 +75,11 @@ class Journal:
         """The last loss and rank, for the progress bar."""
         return self._status
 
+    def flush(self) -> None:
+        """Before a checkpoint: a run that goes on from it writes nothing of earlier steps again."""
+        for tracker in self.trackers:
+            tracker.flush()
+
     def close(self) -> None:
         """Closes the trackers."""
         for tracker in self.trackers:

@@ -118,6 +118,7 @@ def fit(
                 journal.write(done, lr, outcome, evaluate() if evaluate and evaluate_now else {})
             stop_now = outcome.stop if isinstance(outcome.stop, bool) else look_now and bool(outcome.stop)
             if (save_now or stop_now) and is_main:
+                journal.flush()
                 checkpoints.save(done, engine.state_dict() | {"alarms": alarms.state_dict()})
             step_profiled()
             if stop_now:
