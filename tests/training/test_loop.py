@@ -396,3 +396,24 @@ def test_two_processes_cannot_train_in_one_folder(tmp_path: Path) -> None:
             train(tmp_path / "run")
         other.communicate("")
     train(tmp_path / "run")  # who has ended, however, holds nothing
+
+
+def test_trackers_are_flushed_before_each_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[str] = []
+
+    class Recorder:
+        def log(self, step: int, values: dict[str, float]) -> None:
+            events.append("log")
+
+        def flush(self) -> None:
+            events.append("flush")
+
+        def close(self) -> None:
+            events.append("close")
+
+    save = loop.Checkpoints.save
+    monkeypatch.setattr(loop, "open_trackers", lambda *_: [Recorder()])
+    monkeypatch.setattr(loop.Checkpoints, "save", lambda *args, **kw: (events.append("save"), save(*args, **kw))[1])
+    train(tmp_path)
+    assert events.count("save") >= 2 and events[-1] == "close"
+    assert all(events[i - 1] == "flush" for i, event in enumerate(events) if event == "save")
