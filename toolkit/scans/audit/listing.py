@@ -138,6 +138,8 @@ def _warnings(candidate: Candidate, answer: dict[str, Any]) -> list[str]:
         found.append(FACE)
     if answer["unplaced"]:
         found.append(UNPLACED)
+    if answer["not_finite"]:
+        found.append(f"values that are not finite: {100 * answer['not_finite']:.2g} %, filled with the smallest one")
     return found
 
 
