@@ -11,6 +11,7 @@ import pytest
 
 from toolkit.scans import read_volume
 from toolkit.scans.audit.look import look
+from toolkit.scans.labels import file_affine
 from toolkit.scans.nifti import is_unplaced
 from toolkit.scans.reasons import Reason, ScanError
 
@@ -60,6 +61,7 @@ def test_packed_data_under_a_plain_name_are_read_to_the_end(tmp_path: Path, imag
     path.write_bytes(gzip.compress(image.to_bytes()))
     assert "refused" not in look([([str(path)], str(path))])[0]
     assert not is_unplaced(path)
+    np.testing.assert_allclose(file_affine(str(path)), image.affine)
 
 
 @pytest.mark.parametrize(("dtype", "most"), [(np.int16, 1.7), (np.float32, 2.2)])
