@@ -191,6 +191,13 @@ def test_a_table_that_cannot_be_used_says_why(here: Path, content: str, argument
     assert not (here / "data_cards").exists()
 
 
+def test_a_place_where_no_folder_can_be_is_one_line(here: Path) -> None:
+    write_csv(here / "letters.csv")
+    result = init("letters.csv", "--out", "/proc/nope")
+    assert result.exit_code == 1
+    assert "letters.md: cannot be written (No such file or directory); free some space, or" in result.output
+
+
 def test_other_sources_are_refused(here: Path) -> None:
     (here / "letter.docx").write_bytes(b"PK")
     assert "not a table of texts" in init("letter.docx").output

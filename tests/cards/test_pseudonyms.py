@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from toolkit.cards.pseudonyms import KEY_FILE, key_mark, pseudonym, pseudonym_key
-from toolkit.errors import DataError
+from toolkit.errors import DataError, DiskError
 
 
 def test_a_key_is_drawn_once_for_each_root(tmp_path: Path) -> None:
@@ -26,6 +26,11 @@ def test_a_damaged_key_is_not_used(tmp_path: Path) -> None:
     (tmp_path / KEY_FILE).write_bytes(b"short")
     with pytest.raises(DataError, match="is not a key of 32 bytes; restore it"):
         pseudonym_key(tmp_path)
+
+
+def test_a_place_where_no_key_can_be_is_one_line() -> None:
+    with pytest.raises(DiskError, match=r"/proc/x: cannot be written .*; set FEWLABEL_DATA to a folder of yours"):
+        pseudonym_key("/proc/x")
 
 
 def test_a_pseudonym_carries_its_keys_mark_and_differs_by_kind() -> None:

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from toolkit.scans import read_volume
+from toolkit.scans.audit.look import look
+from toolkit.scans.labels import file_affine
 from toolkit.scans.nifti import is_unplaced
 from toolkit.scans.reasons import Reason, ScanError
 
@@ -52,6 +54,25 @@ def test_a_header_without_orientation_is_known(tmp_path: Path, image: nib.Nifti1
     image.set_qform(None, 0)
     nib.save(image, tmp_path / "b.nii")
     assert [is_unplaced(tmp_path / name) for name in ("a.nii", "b.nii")] == [False, True]
+
+
+def test_packed_data_under_a_plain_name_are_read_to_the_end(tmp_path: Path, image: nib.Nifti1Image) -> None:
+    path = tmp_path / "a.nii"
+    path.write_bytes(gzip.compress(image.to_bytes()))
+    assert "refused" not in look([([str(path)], str(path))])[0]
+    assert not is_unplaced(path)
+    np.testing.assert_allclose(file_affine(str(path)), image.affine)
+
+
+@pytest.mark.parametrize(("dtype", "most"), [(np.int16, 1.7), (np.float32, 2.2)])
+def test_a_packed_scan_is_never_in_memory_more_often_than_it_must(tmp_path: Path, dtype: type, most: float) -> None:
+    data = np.random.default_rng([3]).integers(0, 9, (128, 128, 64)).astype(dtype)
+    nib.save(nib.Nifti1Image(data, np.eye(4)), tmp_path / "a.nii.gz")
+    tracemalloc.start()
+    volume = read_volume(tmp_path / "a.nii.gz")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < most * volume.array.nbytes + (2 << 20)
 
 
 def test_every_flipped_byte_of_a_gzip_file_is_seen(tmp_path: Path, image: nib.Nifti1Image) -> None:

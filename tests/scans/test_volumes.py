@@ -110,10 +110,15 @@ def test_what_is_no_scan_is_refused(tmp_path: Path, name: str, message: str) -> 
         read_volume(tmp_path / name)
 
 
-def test_voxels_that_are_not_finite_become_0(tmp_path: Path) -> None:
-    data = np.ones((4, 4, 4), np.float32)
-    data[0, 0, 0] = np.nan
-    assert read_volume(saved(tmp_path / "a.nii", data, np.eye(4))).array.sum() == 63
+def test_voxels_that_are_not_finite_get_the_smallest_value_and_many_are_refused(tmp_path: Path) -> None:
+    data = np.full((4, 4, 4), 40, np.float32)
+    data[0, 0, 0], data[1, 1, 1], data[3, 3, 3] = np.nan, np.inf, -1000
+    volume = read_volume(saved(tmp_path / "a.nii", data, np.eye(4)))
+    assert volume.array[0, 0, 0, 0] == volume.array[0, 1, 1, 1] == -1000
+    assert volume.not_finite == pytest.approx(2 / 64)
+    data[:2] = np.nan
+    with pytest.raises(DataError, match=r"inconsistent header: 50% of the values are not finite"):
+        read_volume(saved(tmp_path / "b.nii", data, np.eye(4)))
 
 
 def test_the_log_does_not_say_whose_scan_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

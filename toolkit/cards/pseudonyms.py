@@ -15,7 +15,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from toolkit.cards.fetch import data_root, disk_errors
-from toolkit.errors import DataError
+from toolkit.errors import DataError, DiskError
 
 KEY_FILE = ".key"
 KEY_BYTES = 32
@@ -32,12 +32,17 @@ def pseudonym_key(root: str | Path | None = None) -> bytes:
         DiskError: The folder cannot be written.
     """
     path = data_root(root) / KEY_FILE
-    with disk_errors(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_name(f"{KEY_FILE}.lock")):
-            if not path.exists():
-                _create(path)
-        key = path.read_bytes()
+    try:
+        with disk_errors(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(path.with_name(f"{KEY_FILE}.lock")):
+                if not path.exists():
+                    _create(path)
+            key = path.read_bytes()
+    except OSError as error:  # a place where no folder can be
+        raise DiskError(
+            f"{path.parent}: cannot be written ({error.strerror}); set FEWLABEL_DATA to a folder of yours"
+        ) from None
     if len(key) != KEY_BYTES:
         raise DataError(f"{path}: is not a key of {KEY_BYTES} bytes; restore it, or delete it for new pseudonyms")
     return key

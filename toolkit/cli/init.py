@@ -9,7 +9,7 @@ import typer
 
 from toolkit.cli.app import DATA, app, out
 from toolkit.cli.drafts import Draft
-from toolkit.errors import DataError, FewlabelError
+from toolkit.errors import DataError, DiskError, FewlabelError
 
 FEWEST_OF_A_CLASS = 10
 """With fewer rows a class has too few to hold some out and learn from the rest."""
@@ -49,8 +49,13 @@ def init(
         (card, draft.card(Path(os.path.relpath(source.resolve(), card.parent.resolve())).as_posix())),
         (config, draft.configuration),
     ):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content, encoding="utf-8")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content, encoding="utf-8")
+        except OSError as error:
+            raise DiskError(
+                f"{path}: cannot be written ({error.strerror}); free some space, or give another --out"
+            ) from None
     enter = "" if to == Path() else f"cd {to} && "
     for heading, line in [
         *draft.saw,

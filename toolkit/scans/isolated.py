@@ -7,12 +7,14 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
 
+from toolkit.errors import DataError
 from toolkit.scans.reasons import Reason
 
 T = TypeVar("T")
@@ -41,6 +43,9 @@ def isolated(
 
     Yields:
         The task's number and its result, in the order in which they are ready.
+
+    Raises:
+        DataError: The processes cannot start, as in a script that calls this without a `__main__` guard.
     """
     if not tasks:
         return
@@ -78,6 +83,10 @@ def _outcome(future: Any, timeout_s: float) -> Any:
         return Lost(Reason.TOO_LARGE, "does not fit into a process's share of the memory; use fewer --workers")
     except ProcessExpired as error:
         return Lost(Reason.CRASH, f"the reading process ended with code {error.exitcode}; export the scan again")
+    except BrokenProcessPool:
+        raise DataError(
+            'the processes that read scans cannot start; in a script, put the call under if __name__ == "__main__":'
+        ) from None
 
 
 def _alone(most_bytes: int) -> None:

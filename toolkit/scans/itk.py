@@ -13,7 +13,8 @@ from toolkit.scans.reasons import Reason, ScanError
 
 SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
 
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # ITK and DICOM count towards left and posterior
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""ITK and DICOM count towards left and posterior."""
 _MOST_HEADER_BYTES = 1 << 16
 _MOST_FILES = 10_000
 _NRRD_BYTES = {
@@ -61,10 +62,15 @@ def read_itk(path: Path) -> tuple[np.ndarray, np.ndarray]:
     if image.GetDimension() != 3:
         raise ScanError(Reason.NOT_A_VOLUME, path, f"{image.GetDimension()} dimensions where a volume has 3")
     data = sitk.GetArrayFromImage(image)  # (K, J, I) or (K, J, I, C)
+    return np.moveaxis(data, (0, 1, 2), (2, 1, 0)), ras_affine(image)
+
+
+def ras_affine(source: sitk.Image | sitk.ImageFileReader) -> np.ndarray:
+    """Voxels to RAS world millimetres, (4, 4), of an image or of a reader that has read the header."""
     affine = np.eye(4)
-    affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * np.asarray(image.GetSpacing())
-    affine[:3, 3] = image.GetOrigin()
-    return np.moveaxis(data, (0, 1, 2), (2, 1, 0)), _LPS_TO_RAS @ affine
+    affine[:3, :3] = np.reshape(source.GetDirection(), (3, 3)) * np.asarray(source.GetSpacing())
+    affine[:3, 3] = source.GetOrigin()
+    return LPS_TO_RAS @ affine
 
 
 def is_unplaced(path: Path) -> bool:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pandas as pd
 import SimpleITK as sitk
@@ -18,7 +17,6 @@ from toolkit.scans.preprocessing import resample
 from toolkit.scans.volumes import VOLUME_SUFFIXES, Volume, read_volume, split_path
 
 LABEL_MAP_COLUMN = "label_map"
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _MM, _VOXEL = ["x_mm", "y_mm", "z_mm"], ["i", "j", "k"]
 
 
@@ -160,18 +158,13 @@ def file_affine(path: str) -> np.ndarray:
     """
     place, _ = split_path(path)
     if place.name.lower().endswith(nifti.SUFFIXES):
-        image = nib.load(place)
-        unit_mm = {"meter": 1e3, "micron": 1e-3}.get(image.header.get_xyzt_units()[0], 1.0)
-        return np.diag([unit_mm, unit_mm, unit_mm, 1.0]) @ image.affine
+        return nifti.header_affine(nifti.read_header(place))
     if not place.name.lower().endswith(itk.SUFFIXES):
         raise DataError(f"{path}: points in voxels of a DICOM series; give them as x_mm, y_mm, z_mm")
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(place))
     reader.ReadImageInformation()
-    affine = np.eye(4)
-    affine[:3, :3] = np.reshape(reader.GetDirection(), (3, 3)) * np.asarray(reader.GetSpacing())
-    affine[:3, 3] = reader.GetOrigin()
-    return _LPS_TO_RAS @ affine
+    return itk.ras_affine(reader)
 
 
 def _by_table(paths: Sequence[str], table: Path) -> list[str]:

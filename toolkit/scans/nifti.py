@@ -30,7 +30,60 @@ def read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         ScanError: The file is not as long as its header says, packed data are damaged, or there are two files.
     """
-    size = path.stat().st_size
+    header, is_packed = _read_header(path)
+    size, promised = path.stat().st_size, _promised_bytes(header, path)
+    if is_packed:
+        check_packed(promised, size, path)
+        with path.open("rb") as file:
+            data = unpack(unpacked_chunks(file, "gzip"), promised, path, keep=True)
+    else:
+        check_size(promised, size, path)
+        data = np.memmap(path, np.uint8, mode="c")
+    affine = header_affine(header)
+    _check_agreement(header, affine, _MM[header.get_xyzt_units()[0]], path)
+    shape, kind, offset = header.get_data_shape(), header.get_data_dtype(), header.get_data_offset()
+    raw = np.frombuffer(data, kind, int(np.prod(shape)), offset).reshape(shape, order="F")
+    return _scaled(raw, header, path), affine
+
+
+def read_header(path: Path) -> nib.Nifti1Header:
+    """The header alone, of a file that is packed or not, whatever its name says.
+
+    Raises:
+        ScanError: It is no NIfTI header.
+    """
+    return _read_header(path)[0]
+
+
+def header_affine(header: nib.Nifti1Header) -> np.ndarray:
+    """Voxels to world millimetres, (4, 4)."""
+    unit = _MM[header.get_xyzt_units()[0]]
+    affine: np.ndarray = np.diag([unit, unit, unit, 1.0]) @ header.get_best_affine()
+    return affine
+
+
+def is_unplaced(path: Path) -> bool:
+    """Whether the header says nothing of orientation and position (sform and qform codes are both 0)."""
+    header = read_header(path)
+    return int(header["sform_code"]) == 0 and int(header["qform_code"]) == 0
+
+
+def _scaled(raw: np.ndarray, header: nib.Nifti1Header, path: Path) -> np.ndarray:
+    """What the voxels mean, as nibabel computes it, but a slice at a time; the raw ones where nothing is to be done."""
+    try:
+        slope, inter = header.get_slope_inter()
+    except nib.spatialimages.HeaderDataError as error:
+        raise ScanError(Reason.INCONSISTENT, path, f"slope or intercept make no sense ({error})") from None
+    if raw.dtype.kind in "cV" or (slope, inter) in ((None, None), (1, 0)):  # complex or colour: the caller refuses
+        return raw
+    scaled = np.empty(raw.shape, np.float32, order="F")
+    for k in range(raw.shape[-1]):
+        scaled[..., k] = nib.volumeutils.apply_read_scaling(raw[..., k], np.float32(slope), np.float32(inter))
+    return scaled
+
+
+def _read_header(path: Path) -> tuple[nib.Nifti1Header, bool]:
+    """The header, and whether the file is packed."""
     with path.open("rb") as file:
         is_packed = file.read(2) == _GZIP
         file.seek(0)
@@ -39,29 +92,7 @@ def read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
                 Reason.UNREADABLE, path, "is not the gzip file that its name says, or damaged; copy it again"
             )
         head = _packed_head(file, path) if is_packed else file.read(_HEADER_BYTES)
-        header = _header(head, path)
-        promised = _promised_bytes(header, path)
-        if is_packed:
-            check_packed(promised, size, path)
-            file.seek(0)
-            data = unpack(unpacked_chunks(file, "gzip"), promised, path, keep=True)
-            image = _kind(header).from_stream(io.BytesIO(data))
-        else:
-            check_size(promised, size, path)
-            image = _kind(header).from_filename(path)
-    unit = _MM[header.get_xyzt_units()[0]]
-    affine = image.affine @ np.diag([unit, unit, unit, 1.0])
-    affine[:3, 3] *= unit
-    _check_agreement(header, affine, unit, path)
-    if header.get_data_dtype().kind in "cV":  # complex or colour, which the caller refuses
-        return np.asanyarray(image.dataobj), affine
-    return image.get_fdata(caching="unchanged", dtype=np.float32), affine
-
-
-def is_unplaced(path: Path) -> bool:
-    """Whether the header says nothing of orientation and position (sform and qform codes are both 0)."""
-    header = nib.load(path).header
-    return int(header["sform_code"]) == 0 and int(header["qform_code"]) == 0
+    return _header(head, path), is_packed
 
 
 def _packed_head(file: io.BufferedReader, path: Path) -> bytes:
@@ -130,7 +161,3 @@ def _check_agreement(header: nib.Nifti1Header, affine: np.ndarray, unit: float, 
         )
         if not np.abs(apart).max() <= 0.5 * np.abs(header["pixdim"][1:4]).max():  # NaN is no agreement either
             raise ScanError(Reason.INCONSISTENT, path, "qform and sform of one code differ; set one of them")
-
-
-def _kind(header: nib.Nifti1Header) -> type[nib.Nifti1Image]:
-    return nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image

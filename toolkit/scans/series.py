@@ -16,13 +16,13 @@ from pydicom.uid import (
 
 from toolkit.errors import DataError
 from toolkit.scans.dicom import DicomHeader, distinct_files, read_header
+from toolkit.scans.itk import LPS_TO_RAS
 from toolkit.scans.promises import check_packed, check_voxels
 from toolkit.scans.reasons import Reason, ScanError
 
 SPACING_TOLERANCE = 0.02  # of the slice distance: scanners round positions to a few micrometres, gaps are whole slices
 _TILT_TOLERANCE = 0.01  # of the slice distance, sideways: half a degree
 _SAME_PLACE_MM = 1e-3
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _GREY = ("", "MONOCHROME2")
 
 
@@ -66,7 +66,7 @@ def read_series(files: list[Path], path: str | Path) -> tuple[np.ndarray, np.nda
         data, pixels = _pixels(Path(file), path)
         for place, frame in wanted:
             voxels[place] = _rescaled(pixels[frame], data, frame)
-    return voxels.transpose(2, 1, 0), _LPS_TO_RAS @ stack.affine
+    return voxels.transpose(2, 1, 0), LPS_TO_RAS @ stack.affine
 
 
 def stack_frames(headers: list[DicomHeader], path: str | Path) -> Stack:

@@ -20,6 +20,8 @@ from toolkit.scans.series import read_series
 
 VOLUME_SUFFIXES = nifti.SUFFIXES + itk.SUFFIXES
 SPACING_LIMITS_MM = (1e-3, 200.0)
+MOST_NOT_FINITE = 0.1
+"""Share of a scan's voxels that may be NaN or infinite; they get its smallest finite value."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +31,12 @@ class Volume:
     Attributes:
         array: Intensities (C, I, J, K), float32. I runs to the right, J to anterior, K to superior.
         affine: Voxel indices (i, j, k, 1) to world millimetres (x, y, z, 1), shape (4, 4), as in NIfTI.
+        not_finite: Share of the voxels that were NaN or infinite in the file; they have the smallest finite value now.
     """
 
     array: np.ndarray
     affine: np.ndarray
+    not_finite: float = 0.0
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
@@ -159,12 +163,28 @@ def _volume(data: np.ndarray, affine: np.ndarray, path: str | Path) -> Volume:
     affine = affine @ nib.orientations.inv_ornt_aff(orientation, data.shape[:3])
     array = array[None] if array.ndim == 3 else np.moveaxis(array, 3, 0)
     array = np.ascontiguousarray(array, dtype=np.float32)
-    finite = np.isfinite(array)
-    if not finite.all():
-        # Paths carry names, and logs are shown around: the line does not say which scan.
-        log.warning("%.2g of a scan's voxels are not finite; they count as 0", 1 - finite.mean())
-        array = np.where(finite, array, np.float32(0))
-    return Volume(array, affine.astype(np.float64))
+    return Volume(array, affine.astype(np.float64), _filled(array, path))
+
+
+def _filled(array: np.ndarray, path: str | Path) -> float:
+    """Gives voxels that are not finite the smallest finite value, in place and plane by plane; returns their share."""
+    planes = array.reshape(-1, *array.shape[2:])
+    share = 1 - sum(np.count_nonzero(np.isfinite(plane)) for plane in planes) / array.size
+    if not share:
+        return 0.0
+    if share > MOST_NOT_FINITE:
+        raise ScanError(
+            Reason.INCONSISTENT,
+            path,
+            f"{share:.0%} of the values are not finite, more than {MOST_NOT_FINITE:.0%}; "
+            "give those voxels the background's value first",
+        )
+    # Not 0, which is water in a CT. Paths carry names, and logs are shown around: the line does not say which scan.
+    log.warning("%.2g of a scan's voxels are not finite; they count as its smallest value", share)
+    lowest = min(plane[np.isfinite(plane)].min(initial=np.inf) for plane in planes)
+    for plane in planes:
+        plane[~np.isfinite(plane)] = lowest
+    return share
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """`fewlabel data show` draws what a file, a manifest's row or a store's key names."""
 
 import io
+import stat
 from pathlib import Path
 
 import nibabel as nib
@@ -37,6 +38,7 @@ def test_file_manifest_row_and_stored_key_give_the_same_picture(scan: Path, tmp_
     volume = preprocess(read_volume(scan), Preprocessing())
     VolumeStore(tmp_path / "store").put("some-key", volume)
     made = {}
+    (tmp_path / "new").mkdir()
     for name, source in {
         "file": scan,
         "row": f"{tmp_path}/manifest.csv#2",
@@ -46,6 +48,7 @@ def test_file_manifest_row_and_stored_key_give_the_same_picture(scan: Path, tmp_
         result = show(source, "--views", 2, "--out", target, "patch_size=16")
         assert result.exit_code == 0, result.output
         made[name] = picture(target)
+        assert stat.S_IMODE(target.stat().st_mode) == 0o600
     np.testing.assert_array_equal(made["file"], made["row"])
     assert made["file"].shape == made["key"].shape
     assert np.abs(made["file"] - made["key"]).mean() < 2e-3  # stored in 12 bits
@@ -82,6 +85,7 @@ def test_seed_epoch_and_sample_choose_the_views(scan: Path, tmp_path: Path) -> N
         (["scan.nii.gz", "rotation=5"], "views.rotation"),
         (["scan.nii.gz", "gamma=0.5"], "views.gamma"),
         (["scan.nii.gz", "preprocessing.spacing_mm=[0, 1, 1]"], "preprocessing.spacing_mm"),
+        (["scan.nii.gz", "--out", "wrong/views.png"], "there is no folder wrong; make it"),
         (["scan.nii.gz", "--at", "5", "500", "5"], "outside the scan"),
     ],
 )
@@ -94,4 +98,4 @@ def test_a_mistake_is_one_line_that_names_it(
     assert result.exit_code in (1, 2)
     lines = result.stderr.strip().splitlines()
     assert len(lines) == 1 and lines[0].startswith("error: ") and said in lines[0]
-    assert not Path("views.png").exists()
+    assert not Path("views.png").exists() and not Path("wrong").exists()

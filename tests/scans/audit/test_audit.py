@@ -288,6 +288,16 @@ def test_a_subject_guessed_from_a_path_is_warned_of(run, nifti) -> None:
     assert found.warnings.empty and found.manifest.subject.nunique() == 2
 
 
+def test_values_that_are_not_finite_are_warned_of(tmp_path: Path, run, nifti, head: Volume) -> None:
+    data = head.array[0].copy()
+    data[: len(data) // 20] = np.nan
+    nifti("fine.nii")
+    nib.save(nib.Nifti1Image(data, head.affine), tmp_path / "in" / "holes.nii")
+    (path, warning), *_ = (row for row in run().warnings.values if "not finite" in row[1])
+    assert path.endswith("holes.nii")
+    assert warning.startswith("values that are not finite: ")
+
+
 def test_a_second_audit_reads_only_what_changed(run, dicom, nifti, monkeypatch: pytest.MonkeyPatch) -> None:
     dicom("a")
     path = nifti("b.nii")

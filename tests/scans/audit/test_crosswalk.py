@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from toolkit.cli import app
+from toolkit.console import log
 from toolkit.errors import DataError
 from toolkit.scans.audit import audit_folder
 from toolkit.scans.audit.crosswalk import translate_table
@@ -73,5 +74,27 @@ def test_another_table_is_no_crosswalk(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("a,b\n1,2\n")
     with pytest.raises(DataError, match="no column 'kind'; give the crosswalk"):
         translate_table(tmp_path / "a.csv", tmp_path / "a.csv")
-    with pytest.raises(DataError, match="cannot be read as a table"):
-        translate_table(tmp_path / "a.csv", tmp_path / "gone.csv")
+    with pytest.raises(DataError, match=r"no such file: .*b\.csv"):
+        translate_table(tmp_path / "a.csv", tmp_path / "b.csv")
+
+
+def test_nothing_to_translate_writes_nothing(tmp_path: Path, manifest: pd.DataFrame) -> None:
+    crosswalk = tmp_path / "private" / "crosswalk.csv"
+    (tmp_path / "w.csv").write_text("subject,score\n00000000.0000000000000000,1\n")
+    with pytest.raises(DataError, match=r"has 1 pseudonyms, and none is in .*nothing was written"):
+        translate_table(tmp_path / "w.csv", crosswalk)
+    assert not (tmp_path / "private" / "w.identified.csv").exists()
+
+
+def test_what_is_overwritten_is_said_and_is_never_what_was_read(tmp_path: Path, manifest: pd.DataFrame) -> None:
+    path, crosswalk = tmp_path / "w.csv", tmp_path / "private" / "crosswalk.csv"
+    manifest.to_csv(path)
+    for target in (path, crosswalk):
+        before = target.read_bytes()
+        with pytest.raises(DataError, match="is read, and would be lost"):
+            translate_table(path, crosswalk, target)
+        assert target.read_bytes() == before
+    command = ["data", "translate", str(path), "--crosswalk", str(crosswalk), "--out", str(tmp_path / "o.csv")]
+    assert "replaced" not in CliRunner().invoke(app, command).output
+    log.handlers.clear()  # each runner has an error stream of its own
+    assert "o.csv was there and is replaced" in " ".join(CliRunner().invoke(app, command).output.split())

@@ -1,5 +1,6 @@
 """`fewlabel data audit`: what a hospital exported, read once and listed under pseudonyms."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -8,8 +9,14 @@ import typer
 from toolkit.cli.app import out
 from toolkit.cli.data.app import data
 from toolkit.config import validate
+from toolkit.errors import ConfigError
 
 DONE_WITH_REFUSALS = 3
+_OPTIONS = {
+    "modalities": "modality", "subject_pattern": "subject", "link_on": "on", "num_workers": "workers",
+    "timeout_s": "timeout",
+}  # fmt: skip
+"""What a key of `AuditConfig` is called here, where it is not called the same."""
 
 
 @data.command()
@@ -45,6 +52,8 @@ def audit(
     nobody and may be shown around. Run it again after a change: only what is new is read. Ends with code 3 where
     something was refused.
 
+    An audit of other scans into the same DIR is said to be one; crosswalk.csv keeps every line that it ever had.
+
     Subjects, studies and sites become keyed hashes. The key lies in $FEWLABEL_DATA/.key (~/.cache/fewlabel/data/.key)
     and is drawn on first use: with one key the same person has the same pseudonym in every audit, in `fewlabel init`
     and in tables of texts, so keep it, and share it with nobody. Dates and free texts are not kept: a session is a
@@ -72,7 +81,11 @@ def audit(
         "num_workers": workers,
         "timeout_s": timeout,
     }
-    found = audit_folder(folder, to, validate(values, AuditConfig, "fewlabel data audit"))
+    try:
+        config = validate(values, AuditConfig, "fewlabel data audit")
+    except ConfigError as error:
+        raise ConfigError(*map(_with_option, error.mistakes)) from None
+    found = audit_folder(folder, to, config)
     manifest = found.manifest
     lines = [("kept", f"{len(manifest):,} scans of {manifest['subject'].nunique():,} subjects: {to / 'manifest.csv'}")]
     if not found.refused.empty:
@@ -95,3 +108,9 @@ def audit(
         out.print(line, markup=False)
     if not found.refused.empty:
         raise typer.Exit(DONE_WITH_REFUSALS)
+
+
+def _with_option(mistake: str) -> str:
+    """A line of `validate` that names the option, not the key behind it."""
+    command, key, rest = re.match(r"(.*?: )(\w+)(.*)", mistake).groups()  # type: ignore[union-attr]
+    return f"{command}--{_OPTIONS.get(key, key).replace('_', '-')}{rest}"

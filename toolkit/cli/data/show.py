@@ -40,7 +40,8 @@ def show(
 
     Columns are the scan with the crop's box, the crop as it was cut, and its
     views; rows are the axial, coronal and sagittal planes through the middle.
-    The picture shows a patient: keep it where the scan may be kept.
+    The picture shows a patient: it is readable by you alone (0600); keep
+    it where the scan may be kept.
 
     [bold]Examples[/]
 
@@ -53,10 +54,12 @@ def show(
     import numpy as np
 
     from toolkit.scans import apply_parameters, identity_parameters, sample_parameters
+    from toolkit.scans.audit.private import write_private
     from toolkit.scans.pictures import captioned_png
     from toolkit.scans.views import describe
-    from toolkit.training.run_folder import write_atomically
 
+    if not to.parent.is_dir():
+        raise DataError(f"--out {to}: there is no folder {to.parent}; make it, or give another --out")
     settings, spec = _settings(config, overrides or [])
     volume = _volume(scan, spec)
     size = settings.patch_size
@@ -74,8 +77,7 @@ def show(
         parameters = sample_parameters(settings, seed, epoch, np.array([sample]), number)
         columns.append((f"view {number}", describe(parameters, 0, size), patch(parameters)))
     low = centre[0] - size // 2
-    to.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(to, captioned_png(columns, (low, low + size), volume.spacing_mm))
+    write_private(to, captioned_png(columns, (low, low + size), volume.spacing_mm))
     out.print(f"views  {to}", markup=False)
 
 

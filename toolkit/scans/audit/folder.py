@@ -5,11 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from toolkit.cards.pseudonyms import pseudonym_key
 from toolkit.console import track
 from toolkit.errors import DataError
 from toolkit.scans.audit.candidates import Candidate, series_candidates, strangers, volume_candidates
 from toolkit.scans.audit.choice import choose, deciding_rule
 from toolkit.scans.audit.config import AuditConfig
+from toolkit.scans.audit.earlier import Earlier
 from toolkit.scans.audit.link import Labels
 from toolkit.scans.audit.listing import Audit, write_listing
 from toolkit.scans.audit.look import look, read_headers
@@ -43,14 +45,16 @@ def audit_folder(folder: str | Path, out_dir: str | Path, config: AuditConfig | 
 
     Raises:
         DataError: `folder` is missing or holds no usable scan (what was refused is listed all the same), the table of
-            labels cannot be used, or `out_dir` holds other files or lies in a run's folder.
-        DiskError: The key cannot be written.
+            labels cannot be used or fits no scan, or `out_dir` holds other files or lies in a run's folder.
+        DiskError: The key or `out_dir` cannot be written.
     """
     config = config or AuditConfig()
     root = Path(folder).resolve()
     if not root.is_dir():
         raise DataError(f"{folder}: no such folder; give the one that holds the scans")
+    key = pseudonym_key()
     out = private_folder(Path(out_dir))
+    earlier = Earlier(out)
     labels = Labels(config, root)
     memory = Memory(out / "memory.sqlite")
     try:
@@ -67,9 +71,19 @@ def audit_folder(folder: str | Path, out_dir: str | Path, config: AuditConfig | 
             memory.forget_unasked()
     finally:
         memory.close()
-    result = write_listing(seen, labels, refused, out, has_labels=config.link is not None)
+    result = write_listing(seen, labels, refused, out, key, has_labels=config.link is not None)
+    earlier.compare(root, result.manifest)
+    if result.manifest.empty and result.refused.empty:
+        raise DataError(
+            f"{folder}: no file that looks like a scan (NIfTI, NRRD, MetaImage or DICOM); is it the right one?"
+        )
     if result.manifest.empty:
         raise DataError(f"{folder}: no usable scan (NIfTI, NRRD, MetaImage or DICOM); {out / 'refused.csv'} says why")
+    if config.link is not None and not labels.any_matched:
+        others = " or ".join(f"--on {name}" for name in ("accession", "subject", "path") if name != config.link_on)
+        raise DataError(
+            f"{config.link}: no row fits a scan by its {config.link_on}; try {others}: {out / 'unmatched.csv'} has both"
+        )
     return result
 
 

@@ -8,6 +8,7 @@ from toolkit.errors import DataError
 from toolkit.registry import nearest
 from toolkit.scans.audit.candidates import Candidate
 from toolkit.scans.audit.config import AuditConfig
+from toolkit.scans.audit.tables import existing
 from toolkit.scans.volumes import split_path
 
 
@@ -58,6 +59,11 @@ class Labels:
         left = [("labels", name) for name in sorted(self._labels.keys() - self._used)]
         return pd.DataFrame(left + [("scans", path) for path in self._unlabelled], columns=["where", "name"])
 
+    @property
+    def any_matched(self) -> bool:
+        """Whether a row of the table has found a scan."""
+        return bool(self._used)
+
     def _key(self, name: str) -> str:
         name = " ".join(name.split())
         if self._on != "path":
@@ -78,6 +84,7 @@ class Labels:
 
 
 def _read(path: Path) -> pd.DataFrame:
+    existing(path)
     try:
         with path.open(encoding="utf-8-sig") as file:
             heading = file.readline()

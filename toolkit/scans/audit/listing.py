@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from toolkit.cards.pseudonyms import pseudonym_key
 from toolkit.scans.audit.candidates import Candidate
+from toolkit.scans.audit.crosswalk import with_earlier
 from toolkit.scans.audit.link import Labels
 from toolkit.scans.audit.page import write_page
 from toolkit.scans.audit.people import People, scanner_name
@@ -48,6 +48,7 @@ def write_listing(
     labels: Labels,
     refused: list[ScanError],
     out: Path,
+    key: bytes,
     *,
     has_labels: bool,
 ) -> Audit:
@@ -58,9 +59,10 @@ def write_listing(
         labels: Of the table to be joined, if any.
         refused: The rest.
         out: A private folder.
+        key: From `pseudonym_key`.
         has_labels: Whether a table was to be joined.
     """
-    people = People(pseudonym_key())
+    people = People(key)
     sessions = _sessions([candidate for candidate, _ in seen])
     rows, warnings, thumbnails = [], [], []
     for candidate, answer in seen:
@@ -96,10 +98,11 @@ def write_listing(
         pd.DataFrame(warnings, columns=["path", "warning"]),
         labels.unmatched(),
     )
+    # First: no pseudonym without its way back, and never fewer of them than before.
+    _write(out / "crosswalk.csv", with_earlier(out / "crosswalk.csv", people.crosswalk()))
     _write(out / "manifest.csv", result.manifest)
     _write(out / "refused.csv", result.refused[["path", "reason"]])
     _write(out / "warnings.csv", result.warnings)
-    _write(out / "crosswalk.csv", people.crosswalk())
     if has_labels:
         _write(out / "unmatched.csv", result.unmatched)
     write_page(out / "audit.html", result.manifest, result.refused, result.warnings, thumbnails)
@@ -138,6 +141,8 @@ def _warnings(candidate: Candidate, answer: dict[str, Any]) -> list[str]:
         found.append(FACE)
     if answer["unplaced"]:
         found.append(UNPLACED)
+    if answer["not_finite"]:
+        found.append(f"values that are not finite: {100 * answer['not_finite']:.2g} %, filled with the smallest one")
     return found
 
 

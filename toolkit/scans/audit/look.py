@@ -41,7 +41,7 @@ def look(items: list[tuple[list[str], str]]) -> list[dict[str, Any]]:
 
     Returns:
         One each: `spacing_mm`, `shape`, `content_hash`, `fingerprint`, `lowest` (intensity), `extent_mm`, `has_face`,
-        `unplaced` and `thumbnail`; or `refused`: [reason, detail].
+        `unplaced`, `not_finite` (share of values) and `thumbnail`; or `refused`: [reason, detail].
     """
     return [_or_refused(_measured, [Path(file) for file in files], path) for files, path in items]
 
@@ -91,6 +91,7 @@ def _measured(files: list[Path], path: str) -> dict[str, Any]:
         "extent_mm": extent_mm,
         "has_face": has_face(volume),
         "unplaced": _is_unplaced(files[0]),
+        "not_finite": volume.not_finite,
         "thumbnail": base64.b64encode(_thumbnail(volume).tobytes()).decode("ascii"),
     }
 

@@ -11,6 +11,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from toolkit.scans.audit.private import writing
+
 _SAVE_EVERY_S = 2.0
 
 
@@ -19,16 +21,22 @@ class Memory:
 
     Args:
         path: The file; one that is damaged or of another version is begun anew.
+
+    Raises:
+        DiskError: Here and from every method: the disk is full, or the file cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        try:
-            self._open()
-            self._connection.execute("SELECT count(*) FROM answers").fetchone()
-        except sqlite3.DatabaseError:
-            path.unlink(missing_ok=True)
-            self._open()
+        with writing(path):
+            try:
+                self._open()
+                self._connection.execute("SELECT count(*) FROM answers").fetchone()
+            except sqlite3.OperationalError:  # the disk, not what the file holds
+                raise
+            except sqlite3.DatabaseError:
+                path.unlink(missing_ok=True)
+                self._open()
         self._saved = time.monotonic()
 
     def _open(self) -> None:
@@ -50,22 +58,26 @@ class Memory:
 
     def put(self, question: str, answer: Any) -> None:
         """Remembers; on the disk within two seconds."""
-        put = self._connection.execute("INSERT OR REPLACE INTO answers VALUES (?, ?)", (question, json.dumps(answer)))
-        self._keep(put.lastrowid)
-        if time.monotonic() - self._saved > _SAVE_EVERY_S:
-            self._connection.commit()
-            self._saved = time.monotonic()
+        values = (question, json.dumps(answer))
+        with writing(self._path):
+            put = self._connection.execute("INSERT OR REPLACE INTO answers VALUES (?, ?)", values)
+            self._keep(put.lastrowid)
+            if time.monotonic() - self._saved > _SAVE_EVERY_S:
+                self._connection.commit()
+                self._saved = time.monotonic()
 
     def forget_unasked(self) -> None:
         """Deletes what was neither asked for nor put since the start: of files that are gone, of code that was."""
-        self._connection.execute("DELETE FROM answers WHERE rowid NOT IN (SELECT number FROM asked)")
+        with writing(self._path):
+            self._connection.execute("DELETE FROM answers WHERE rowid NOT IN (SELECT number FROM asked)")
 
     def _keep(self, number: int | None) -> None:
-        self._connection.execute("INSERT OR IGNORE INTO asked VALUES (?)", (number,))
+        with writing(self._path):
+            self._connection.execute("INSERT OR IGNORE INTO asked VALUES (?)", (number,))
 
     def close(self) -> None:
         """Saves."""
-        with closing(self._connection):
+        with writing(self._path), closing(self._connection):
             self._connection.commit()
 
 

@@ -1,11 +1,24 @@
 """Files and folders that only their owner can read."""
 
 import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from toolkit.errors import DataError
+from toolkit.errors import DataError, DiskError
 
 _IGNORES_ALL = "*\n"
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """A full disk, or a place where `path` cannot be, becomes a `DiskError`."""
+    try:
+        yield
+    except (OSError, sqlite3.OperationalError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise DiskError(f"{path}: cannot be written ({reason}); free some space, or give another --out") from None
 
 
 def private_folder(path: Path) -> Path:
@@ -13,16 +26,18 @@ def private_folder(path: Path) -> Path:
 
     Raises:
         DataError: It lies in the folder of a run, is a file, or holds what is not ours.
+        DiskError: It cannot be made or written.
     """
-    path = path.resolve()
-    refuse_run_folder(path)
-    if path.exists() and not path.is_dir():
-        raise DataError(f"{path}: is no folder; give a private one as --out")
-    if path.exists() and any(path.iterdir()) and not _is_ours(path):
-        raise DataError(f"{path}: holds files that are not an audit's; give a new or empty folder as --out")
-    path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path.chmod(0o700)
-    (path / ".gitignore").write_text(_IGNORES_ALL, encoding="utf-8")
+    with writing(path):
+        path = path.resolve()
+        refuse_run_folder(path)
+        if path.exists() and not path.is_dir():
+            raise DataError(f"{path}: is no folder; give a private one as --out")
+        if path.exists() and any(path.iterdir()) and not _is_ours(path):
+            raise DataError(f"{path}: holds files that are not an audit's; give a new or empty folder as --out")
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.chmod(0o700)
+        write_private(path / ".gitignore", _IGNORES_ALL.encode())  # a full disk must not leave half of what is ours
     return path
 
 
@@ -48,13 +63,18 @@ def _is_ours(folder: Path) -> bool:
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Puts a file in place whole or not at all, readable by its owner alone (0600) from its first byte on."""
+    """Puts a file in place whole or not at all, readable by its owner alone (0600) from its first byte on.
+
+    Raises:
+        DiskError: The disk is full, or the folder is missing or cannot be written.
+    """
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with writing(path):
+        try:
+            with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
