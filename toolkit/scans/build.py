@@ -26,6 +26,7 @@ from toolkit.scans.store import StoredVolume, VolumeStore, store_key
 from toolkit.scans.volumes import Volume, is_folder, one_line_errors, quiet_readers, read_volume, split_path
 
 REFUSED_FILE = "build_refused.csv"
+MAX_LISTED = 20
 SOURCES_FILE = "sources.jsonl"
 FEW = 4
 """So many scans are stored in the process that asks: others take seconds to start."""
@@ -133,15 +134,18 @@ def store_manifest(
         The stored scans in the manifest's order, and the manifest's rows.
 
     Raises:
-        DataError: A row cannot be used; all such rows are named.
+        DataError: A row cannot be used; the rows are named, and `write_refused` tells their owner why.
     """
     built = build_store(manifest, spec, folder, channels=channels, label_maps=label_maps)
     if not built.refused.empty:
-        lines = [
-            f"{manifest}: row {row.row}: {row.path}: {row.reason}; mend it or take the row out"
-            for row in built.refused.itertuples()
-        ]
-        raise DataError("\n".join(lines))
+        # A run's log is shown around, and a scan's path may name a person: the reasons go to the private folder.
+        numbers = ", ".join(map(str, built.refused["row"][:MAX_LISTED]))
+        more = len(built.refused) - MAX_LISTED
+        raise DataError(
+            f"{manifest}: {len(built.refused)} of its scans cannot be used (row {numbers}"
+            f"{f' and {more} more' if more > 0 else ''}); {write_refused(manifest, built)} says which and why: mend "
+            "them, or take the rows out"
+        )
     log.info("%d scans of %d subjects in %s", len(built.rows), built.rows["subject"].nunique(), folder)
     store = VolumeStore(folder)
     return [store.get(key) for key in built.rows["key"]], built.rows
