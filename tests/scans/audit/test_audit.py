@@ -361,7 +361,7 @@ def test_what_an_audit_did_not_ask_for_is_forgotten(tmp_path: Path, run, nifti, 
     assert memory.stat().st_size <= len(content)
     (tmp_path / "in").rename(tmp_path / "away")
     (tmp_path / "in").mkdir()  # a disk that is not there today
-    with pytest.raises(DataError, match="no usable scan"):
+    with pytest.raises(DataError, match="no file that looks like a scan"):
         run()
     (tmp_path / "in").rmdir()
     (tmp_path / "away").rename(tmp_path / "in")
