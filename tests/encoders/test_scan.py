@@ -1,6 +1,8 @@
 """The scan encoder: save and load, what is refused, and what `embed` normalises."""
 
 import json
+import os
+import stat
 from pathlib import Path
 
 import nibabel as nib
@@ -84,6 +86,22 @@ def test_embedding_leaves_training_mode_as_it_was(encoder: ScanEncoder, patches:
     encoder.train().embed(patches)
     assert encoder.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in encoder.state_dict().items())
+
+
+@pytest.mark.parametrize("path", ["one/scan.nii", Path("one/scan.nii")])
+def test_one_path_alone_is_refused(encoder: ScanEncoder, path: str | Path) -> None:
+    with pytest.raises(DataError, match=r"list of paths; .* embed\(\[path\]\)"):
+        encoder.embed(path)
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640)])
+def test_the_umask_says_who_may_load_it(encoder: ScanEncoder, tmp_path: Path, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        encoder.save_pretrained(tmp_path / "saved")
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "saved").iterdir()} == {mode}
 
 
 def test_scans_embed_from_their_paths(encoder: ScanEncoder, tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
 import json
+import os
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +70,15 @@ def test_round_trip(encoder: TextEncoder, texts: list[str], tmp_path: Path) -> N
     opened.save_pretrained(tmp_path / "again")
     for path in (tmp_path / "encoder").iterdir():
         assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes(), path.name
+
+
+def test_the_umask_says_who_may_load_it(encoder: TextEncoder, tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        encoder.save_pretrained(tmp_path / "saved")
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "saved").rglob("*.*")} == {0o640}
 
 
 def test_plain_transformers_open_the_folder(encoder: TextEncoder, texts: list[str], tmp_path: Path) -> None:

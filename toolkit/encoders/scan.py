@@ -21,6 +21,7 @@ from torch.utils.checkpoint import checkpoint
 
 from toolkit.config import Section, validate
 from toolkit.console import log, track
+from toolkit.encoders.sharing import share_weights
 from toolkit.errors import CheckpointError, ConfigError, DataError
 from toolkit.scans import Preprocessing, preprocess, read_volume, rescale, sliding_patches
 from toolkit.scans.preprocessing import intensity_range, is_hounsfield
@@ -167,6 +168,8 @@ class ScanEncoder(nn.Module):
         Raises:
             DataError: The array has another shape or values that are not finite, or a scan cannot be read.
         """
+        if isinstance(x, str | Path):
+            raise DataError("embed takes a list of paths; put this one in brackets: embed([path])")
         if not isinstance(x, np.ndarray):
             scans = track(x, progress) if progress else x
             rows = [self._embed_scan(path, batch_size) for path in scans]
@@ -202,6 +205,7 @@ class ScanEncoder(nn.Module):
             "preprocessing": self.preprocessing.model_dump(mode="json"),
         }
         (folder / CONFIG_FILE).write_text(json.dumps(saved, indent=2) + "\n", encoding="utf-8")
+        share_weights(folder)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, *, strict: bool = True) -> Self:

@@ -16,6 +16,7 @@ from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedMode
 
 from toolkit.config import Section
 from toolkit.console import track
+from toolkit.encoders.sharing import share_weights
 from toolkit.errors import CheckpointError, DataError
 from toolkit.text.tokenizer import BOS, EOS, PAD, TextTokenizer, load_tokenizer
 
@@ -279,6 +280,7 @@ class TextEncoder(nn.Module):
         (folder / POOLING).write_text(json.dumps(spec, indent=2) + "\n", encoding="utf-8")
         tensors = {"token_weights": self.token_weights, "static_vectors": self.static_vectors}
         save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, folder / POOLING_TENSORS)
+        share_weights(folder)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Self:
