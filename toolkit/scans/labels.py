@@ -14,7 +14,7 @@ from toolkit.registry import nearest
 from toolkit.scans import itk, nifti
 from toolkit.scans.manifest import content_hash, scan_files
 from toolkit.scans.preprocessing import resample
-from toolkit.scans.volumes import VOLUME_SUFFIXES, Volume, read_volume, split_path
+from toolkit.scans.volumes import VOLUME_SUFFIXES, Volume, is_folder, read_volume, split_path
 
 LABEL_MAP_COLUMN = "label_map"
 _MM, _VOXEL = ["x_mm", "y_mm", "z_mm"], ["i", "j", "k"]
@@ -67,9 +67,16 @@ def label_maps_digest(rows: pd.DataFrame, rule: str = "") -> str:
     """16 hex digits of which scan has which label map, by the maps' bytes; arguments as `label_map_paths`."""
     digest = hashlib.sha256()
     for path, label_map in zip(rows["path"], label_map_paths(rows, rule), strict=True):
-        is_there = label_map and split_path(label_map)[0].exists()  # the store refuses the row otherwise
-        digest.update(f"{path}\0{content_hash(scan_files(label_map)) if is_there else ''}\n".encode(errors="replace"))
+        digest.update(f"{path}\0{_hash_or_nothing(label_map)}\n".encode(errors="replace"))
     return digest.hexdigest()[:16]
+
+
+def _hash_or_nothing(label_map: str) -> str:
+    """The content hash; "" for a file that cannot be read: the store refuses its row, without naming it."""
+    try:
+        return content_hash(scan_files(label_map)) if label_map and split_path(label_map)[0].exists() else ""
+    except (OSError, ValueError, DataError):
+        return ""
 
 
 def resampled_label_map(path: str, like: Volume) -> np.ndarray:
@@ -129,10 +136,15 @@ def read_points(table: Path, rows: pd.DataFrame) -> list[Points]:
     for number, name in enumerate(names):
         numbers[name].append(number)
     labels, found = points["label"].to_numpy(str), []
-    for path, name in zip(rows["path"], scans, strict=True):
+    for number, (path, name) in enumerate(zip(rows["path"], scans, strict=True), start=1):
         mine = numbers[name]
         positions = places[mine]
         if columns == _VOXEL and mine:
+            if is_folder(split_path(path)[0]):  # said here without the path, which a run must not show
+                raise DataError(
+                    f"{table}: voxels i, j, k of row {number} of the manifest, a DICOM series, whose voxels nobody "
+                    "counts alike; give them as x_mm, y_mm, z_mm"
+                )
             affine = file_affine(path)
             positions = positions @ affine[:3, :3].T + affine[:3, 3]
         found.append(Points(positions, labels[mine]))

@@ -1,10 +1,12 @@
 """Names are planted in tags, headers, files and folders; then every byte that leaves the private folder is searched."""
 
 import re
+import shutil
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 from pydicom import Dataset, dcmread
 from typer.testing import CliRunner, Result
@@ -13,6 +15,7 @@ from toolkit.cli import app
 from toolkit.scans import Volume
 from toolkit.scans.audit import audit_folder
 from toolkit.scans.audit.look import has_face
+from toolkit.scans.manifest import content_hash
 
 PLANTED = [
     "MUELLER", "HANNELORE", "PID778812", "ACC990017", "KLINIKUM", "LINDENHOF", "SCHNEIDER", "SONDERWUNSCH",
@@ -103,6 +106,57 @@ def test_a_store_and_its_builder_name_nobody(
     stored = [path for path in (tmp_path / "store").rglob("*") if path.is_file()]
     assert stored
     assert [path for path in stored if names_in(str(path.relative_to(tmp_path)).encode() + path.read_bytes())] == []
+
+
+RUN = """
+output: run
+manifest: private/manifest.csv
+preprocessing: {spacing_mm: [4, 4, 4]}
+encoder: {patch_size: 8, width: 4}
+views: {patch_size: 8, shift_voxels: 1}
+objective: {name: simclr, hidden_dim: 16, projection_dim: 8}
+training: {num_steps: 2, batch_size: 4, log_every: 1}
+num_threads: 1
+"""
+
+
+@pytest.mark.parametrize("wrong", ["missing scan", "damaged scan", "missing series", "damaged series", "label map"])
+def test_a_run_that_refuses_scans_names_nobody(
+    tmp_path: Path, planted: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture, wrong: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run(tmp_path, "--keep-all-series")
+    manifest = tmp_path / "private" / "manifest.csv"
+    rows = pd.read_csv(manifest, dtype=str, keep_default_na=False)
+    file, series = planted / "HANNELORE_MUELLER_T1.nii.gz", planted / "ordner MUELLER" / "geheim"
+    if wrong == "missing scan":
+        file.unlink()
+    elif wrong == "damaged scan":  # and the manifest knows: then the reader is asked
+        file.write_bytes(file.read_bytes()[:-900])
+        rows.loc[rows.path.str.contains("HANNELORE_MUELLER"), "content_hash"] = content_hash([file])
+    elif wrong == "missing series":
+        shutil.rmtree(series)
+    elif wrong == "damaged series":
+        first = next(path for path in sorted(series.iterdir()) if path.name != "WEBER")
+        (series / "HANNELORE.dcm").write_bytes(first.read_bytes()[:-99])
+        first.unlink()
+    else:
+        (tmp_path / "MUELLER_labels.nhdr").write_text("NRRD0004\ndata file: ../MUELLER.raw\n")
+        rows["label_map"] = str(tmp_path / "MUELLER_labels.nhdr")
+    rows.to_csv(manifest, index=False)
+    (tmp_path / "own.yaml").write_text(RUN)
+    capfd.readouterr()
+    share = "0.5" if wrong == "label map" else "0"
+    outcome = CliRunner().invoke(app, ["run", "scan_pretrain", "-c", "own.yaml", f"crops.label_share={share}"])
+    assert outcome.exit_code == 1, outcome.output
+    printed = outcome.output + "".join(capfd.readouterr())
+    assert names_in(printed.encode()) == []
+    assert "error: " in printed and "row " in printed and "build_refused.csv" in printed
+    kept = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    assert kept
+    assert [path.name for path in kept if names_in(str(path.relative_to(tmp_path)).encode() + path.read_bytes())] == []
+    refused = tmp_path / "private" / "build_refused.csv"
+    assert names_in(refused.read_bytes()) and refused.stat().st_mode & 0o077 == 0
 
 
 def test_init_writes_no_name_either(
