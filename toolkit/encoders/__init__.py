@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toolkit.errors import CheckpointError
+from toolkit.files import replace_folder
 from toolkit.splits import Seen, record_seen
-from toolkit.training.run_folder import replace_folder
 
 if TYPE_CHECKING:
     from toolkit.encoders.scan import ScanEncoder

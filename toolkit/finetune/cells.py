@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from toolkit.errors import DiskError
-from toolkit.training import write_atomically
+from toolkit.files import write_atomically
 
 FORMAT = "1"
 """Raise it when the same inputs would give other predictions: kept cells are then computed anew."""

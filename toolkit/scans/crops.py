@@ -13,9 +13,9 @@ from pydantic import Field, model_validator
 
 from toolkit.config import Section
 from toolkit.errors import ConfigError, DataError
+from toolkit.files import write_atomically
 from toolkit.scans.labels import Points
 from toolkit.scans.store import StoredVolume
-from toolkit.training.run_folder import write_atomically
 
 Share = Annotated[float, Field(ge=0, le=1)]
 

@@ -15,9 +15,9 @@ from filelock import FileLock
 
 from toolkit.config import Section
 from toolkit.errors import DataError, DiskError
+from toolkit.files import write_atomically
 from toolkit.scans.chunks import ChunkedArray, FrameRecord, compress
 from toolkit.scans.volumes import Volume
-from toolkit.training.run_folder import write_atomically
 
 STORE_VERSION = 3
 """Part of each key (1 were memory maps). Raise it whenever one scan and spec give other voxels or another format."""

@@ -10,7 +10,7 @@ from toolkit.training.machine import (
 )
 from toolkit.training.monitors import alignment, effective_rank, embedding_std, uniformity
 from toolkit.training.preflight import preflight
-from toolkit.training.run_folder import RunFolder, replace_folder, write_atomically
+from toolkit.training.run_folder import RunFolder
 from toolkit.training.step import Batches, Step
 
 __all__ = [
@@ -26,8 +26,6 @@ __all__ = [
     "main_process_first",
     "preflight",
     "refuse_several_processes",
-    "replace_folder",
     "set_num_threads",
     "uniformity",
-    "write_atomically",
 ]

@@ -9,6 +9,7 @@ from torch import nn
 
 from toolkit.console import log, track
 from toolkit.errors import CheckpointError, Preempted, TrainingError
+from toolkit.files import write_atomically
 from toolkit.training.alarms import Alarms, nan_message
 from toolkit.training.budget import count_steps, largest_step
 from toolkit.training.checkpoints import Checkpoints
@@ -19,7 +20,7 @@ from toolkit.training.journal import Journal
 from toolkit.training.planner import plan, profiled
 from toolkit.training.preemption import Preemption
 from toolkit.training.provenance import code_version
-from toolkit.training.run_folder import RunFolder, write_atomically
+from toolkit.training.run_folder import RunFolder
 from toolkit.training.schedules import learning_rate_factor
 from toolkit.training.step import Batches
 from toolkit.training.trackers import open_trackers

@@ -4,8 +4,6 @@ Everything that makes two runs equal goes to `metrics.jsonl`; every clock goes t
 """
 
 import json
-import os
-import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +15,7 @@ from filelock import FileLock, Timeout
 from toolkit.config import RunConfig, Section, read_yaml, to_yaml
 from toolkit.console import log
 from toolkit.errors import CheckpointError
+from toolkit.files import write_atomically
 from toolkit.training.provenance import provenance
 
 WORK = ("checkpoints", "metrics.jsonl", "tokenizer", "cells", "results.csv", "scans", "text")
@@ -142,26 +141,6 @@ class RunFolder:
                 break
             rows.append(line + "\n")
         write_atomically(path, "".join(rows).encode())
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes `content` so that `path` holds either all of it or what it held before, whatever happens."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def replace_folder(temporary: Path, target: Path) -> None:
-    """Puts the finished folder `temporary` in the place of `target`."""
-    if target.exists():
-        shutil.rmtree(target)
-    temporary.replace(target)
 
 
 def _append(path: Path, row: dict[str, Any]) -> None:

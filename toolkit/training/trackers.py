@@ -15,7 +15,7 @@ from unittest.mock import patch
 
 from toolkit.console import log
 from toolkit.errors import ConfigError
-from toolkit.training.run_folder import write_atomically
+from toolkit.files import write_atomically
 
 
 class Tracker(Protocol):

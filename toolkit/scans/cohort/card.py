@@ -6,8 +6,8 @@ import jinja2
 import pandas as pd
 
 from toolkit.config import to_yaml
+from toolkit.files import write_atomically
 from toolkit.scans.cohort.config import CohortConfig, rich_share
-from toolkit.training.run_folder import write_atomically
 
 _TEMPLATE = jinja2.Template(
     (Path(__file__).parent / "card.md.j2").read_text(encoding="utf-8"),

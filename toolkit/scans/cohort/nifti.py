@@ -7,9 +7,9 @@ import nibabel as nib
 import numpy as np
 
 from toolkit.errors import DataError
+from toolkit.files import write_atomically
 from toolkit.scans.cohort.encoding import as_acquired, quantise
 from toolkit.scans.volumes import Volume
-from toolkit.training.run_folder import write_atomically
 
 
 def write_nifti(volume: Volume, path: str | Path, *, axes: str = "RAS", description: str = "") -> None:
