@@ -18,7 +18,7 @@ from toolkit.scans import (
     read_registered,
     read_volume,
 )
-from toolkit.scans.atlas_task import common_grid
+from toolkit.scans.atlas import common_grid
 from toolkit.scans.fingerprints import fingerprint
 from toolkit.scans.manifest import content_hash
 
