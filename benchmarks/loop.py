@@ -272,7 +272,7 @@ def main() -> None:
         folder = Path(temporary)
         plain, saving, trainer = fewlabel(folder), fewlabel(folder, checkpoint_every=50), hf_trainer(folder)
         short = Turns(5, options.turns)
-        long = Turns(50, max(5, options.turns // 4), first=25)  # a checkpoint falls into the middle of each
+        long = Turns(50, max(5, options.turns // 2), first=25)  # a checkpoint falls into the middle of each
         if options.quick:
             short, long = Turns(2, 5), Turns(4, 5, first=2)
             saving = fewlabel(folder, checkpoint_every=4)
