@@ -1,10 +1,12 @@
 """The one loop, its optimiser and schedule, checkpoints, collapse monitors and the run folder."""
 
 from toolkit.training.config import TrainingConfig
+from toolkit.training.facts import training_facts
 from toolkit.training.loop import fit
 from toolkit.training.machine import (
     is_main_process,
     main_process_first,
+    peak_memory_gb,
     refuse_several_processes,
     set_num_threads,
 )
@@ -24,8 +26,10 @@ __all__ = [
     "fit",
     "is_main_process",
     "main_process_first",
+    "peak_memory_gb",
     "preflight",
     "refuse_several_processes",
     "set_num_threads",
+    "training_facts",
     "uniformity",
 ]

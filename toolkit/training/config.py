@@ -7,6 +7,16 @@ from pydantic import Field, model_validator
 from toolkit.config import Section
 
 
+class KeepBest(Section):
+    """Which weights are saved at the end, if not the last ones."""
+
+    metric: str = "effective_rank"
+    """A value of metrics.jsonl. effective_rank needs no labels (RankMe: Garrido et al. 2023, arXiv:2210.02885);
+    knn_accuracy needs `evaluate_every` and a few."""
+    mode: Literal["max", "min"] = "max"
+    """Whether high or low is good."""
+
+
 class TrainingConfig(Section):
     """How long, how fast and in what portions."""
 
@@ -52,6 +62,9 @@ class TrainingConfig(Section):
     """Steps between rows of metrics.jsonl."""
     evaluate_every: int | None = Field(None, gt=0)
     """Steps between looks at a small labelled set, where the recipe has one; never when empty."""
+    keep_best: KeepBest | None = None
+    """Save the encoder of the logged step at which a value was best; empty saves the last one. With `ema_decay` it is
+    the average's. Checkpoints grow by the encoder's weights."""
     on_collapse: Literal["stop", "warn"] = "warn"
     """What to do when the embeddings collapse."""
     num_workers: int = Field(0, ge=0)

@@ -182,6 +182,11 @@ class Engine:
         if self.accelerator.scaler and state.get("scaler"):
             self.accelerator.scaler.load_state_dict(state["scaler"])
 
+    def encoder_state(self) -> dict[str, Any]:
+        """The encoder's weights as they would be saved now: the averaged ones where there are any."""
+        module = self.average.module if self.average else self.objective
+        return getattr(module, "encoder", module).state_dict()
+
     def finish(self) -> None:
         """Leaves the objective on the CPU, in evaluation mode, with the averaged weights where there are any."""
         if self.average:

@@ -48,8 +48,11 @@ class Journal:
         if hasattr(self.batches, "num_tokens"):
             self._tokens += self.batches.num_tokens(step)
 
-    def write(self, done: int, lr: float, outcome: Outcome, evaluation: Mapping[str, float]) -> None:
+    def write(self, done: int, lr: float, outcome: Outcome, evaluation: Mapping[str, float]) -> dict[str, float]:
         """One row in each place.
+
+        Returns:
+            The row of metrics.jsonl.
 
         Raises:
             TrainingError: The embeddings collapsed, and the configuration says to stop then.
@@ -70,6 +73,7 @@ class Journal:
             raise
         for alarm in found:
             self.folder.log_alarm(alarm.step, alarm.kind, alarm.message)
+        return values
 
     def status(self) -> str:
         """The last loss and rank, for the progress bar."""

@@ -11,6 +11,7 @@ from toolkit.console import log, track
 from toolkit.errors import CheckpointError, Preempted, TrainingError
 from toolkit.files import write_atomically
 from toolkit.training.alarms import Alarms, nan_message
+from toolkit.training.best import Best
 from toolkit.training.budget import count_steps, largest_step
 from toolkit.training.checkpoints import Checkpoints
 from toolkit.training.config import TrainingConfig
@@ -39,7 +40,7 @@ def fit(
     description: str,
     *,
     evaluate: Evaluate | None = None,
-) -> None:
+) -> int:
     """Trains `objective` in place, from the folder's checkpoint if it has one.
 
     Batches and dropout are functions of (seed, step, shard) alone, so a run that was killed and continued ends with
@@ -55,6 +56,9 @@ def fit(
         description: Shown beside the progress bar.
         evaluate: Called every `config.evaluate_every` steps.
 
+    Returns:
+        How many steps the encoder's weights have seen: all, or with `config.keep_best` those up to the best.
+
     Raises:
         TrainingError: The loss is not finite, the embeddings collapsed, or memory does not suffice.
         CheckpointError: The checkpoint belongs to another model or another version of the code, or another process is
@@ -67,9 +71,10 @@ def fit(
     feed = Feed(batches, config, num_steps, engine.accelerator.device)
     if folder.options.plan:
         plan(engine, feed, num_steps, description)
-        return
+        return 0
     is_main = engine.accelerator.is_main_process
     alarms = Alarms(limits=getattr(objective, "alarm_limits", {}), on_collapse=config.on_collapse)
+    best = Best(config.keep_best)
     with (
         Preemption() as preemption,
         Checkpoints(folder.path / "checkpoints", config.keep_checkpoints, code_version()) as checkpoints,
@@ -78,7 +83,7 @@ def fit(
     ):
         if is_main:
             ending.enter_context(folder.locked())
-        start = _restore(engine, alarms, checkpoints, folder, num_steps)
+        start = _restore(engine, {"alarms": alarms, "best": best}, checkpoints, folder, num_steps)
         if 0 < start < num_steps:
             log.info("%s: continues from step %d of %d", description, start, num_steps)
         names = folder.options.trackers if is_main and start < num_steps else ()
@@ -116,11 +121,14 @@ def fit(
             if log_now or evaluate_now:
                 outcome = engine.gathered(outcome)
             if (log_now or evaluate_now) and is_main:
-                journal.write(done, lr, outcome, evaluate() if evaluate and evaluate_now else {})
+                row = journal.write(done, lr, outcome, evaluate() if evaluate and evaluate_now else {})
+                complete = evaluate_now or not (evaluate and config.evaluate_every)
+                best.look(done, row, engine.encoder_state, complete=complete)
             stop_now = outcome.stop if isinstance(outcome.stop, bool) else look_now and bool(outcome.stop)
             if (save_now or stop_now) and is_main:
                 journal.flush()
-                checkpoints.save(done, engine.state_dict() | {"alarms": alarms.state_dict()})
+                kept = {"alarms": alarms.state_dict(), "best": best.state_dict()}
+                checkpoints.save(done, engine.state_dict() | kept)
             step_profiled()
             if stop_now:
                 checkpoints.wait()
@@ -136,9 +144,13 @@ def fit(
         log.info(
             "%s: %s", description, f"done, {num_steps} steps, {journal.status()}" if start < num_steps else "was done"
         )
+        best.take_up(getattr(objective, "encoder", objective))
+    return best.step or num_steps
 
 
-def _restore(engine: Engine, alarms: Alarms, checkpoints: Checkpoints, folder: RunFolder, num_steps: int) -> int:
+def _restore(
+    engine: Engine, others: Mapping[str, Alarms | Best], checkpoints: Checkpoints, folder: RunFolder, num_steps: int
+) -> int:
     """Takes up the newest checkpoint, if there is one; returns the steps that are done."""
     found = checkpoints.newest()
     start = found[0] if found else 0
@@ -156,7 +168,8 @@ def _restore(engine: Engine, alarms: Alarms, checkpoints: Checkpoints, folder: R
         )
     try:
         engine.load_state_dict(found[1])
-        alarms.load_state_dict(found[1].get("alarms", {}))
+        for name, other in others.items():
+            other.load_state_dict(found[1].get(name, {}))
     except (RuntimeError, ValueError, KeyError) as error:
         raise CheckpointError(
             f"{folder.path}: its checkpoint does not fit this model ({str(error).splitlines()[0]}); "

@@ -1,6 +1,8 @@
 """This process: its threads, on whose number floating-point sums depend, and its place among others."""
 
 import os
+import resource
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -34,6 +36,14 @@ def set_num_threads(num_threads: int | None) -> int:
 def on_cpu() -> bool:
     """Whether there is no GPU or other accelerator."""
     return not torch.accelerator.is_available()
+
+
+def peak_memory_gb() -> float:
+    """The most that this process has had so far: of its GPU, or of resident memory where there is none."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1e9
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e9 if sys.platform == "darwin" else peak * 1024 / 1e9
 
 
 def num_launched() -> int:

@@ -1,7 +1,5 @@
 """What a run will take, from a few of its steps; and where its time goes, from a trace."""
 
-import resource
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +12,7 @@ from toolkit.console import log
 from toolkit.training.checkpoints import copied
 from toolkit.training.engine import Engine
 from toolkit.training.feed import Feed
+from toolkit.training.machine import peak_memory_gb
 
 WARM_UP_STEPS, MIN_STEPS, MAX_STEPS, PATIENCE_S = 2, 5, 50, 20.0
 
@@ -49,7 +48,7 @@ def plan(engine: Engine, feed: Feed, num_steps: int, description: str) -> dict[s
     mean, state = sum(seconds) / len(seconds), engine.state_dict()
     found = {
         "hours": mean * num_steps / 3600,
-        "memory_gb": _peak_memory_gb(engine.accelerator.device),
+        "memory_gb": peak_memory_gb(),
         "disk_gb": ((config.keep_checkpoints + 1) * _num_bytes(state) + _num_bytes(state["module"])) / 1e9,
         "data_wait": feed.waited_s / sum(seconds),
         "samples_per_s": config.batch_size / mean,
@@ -84,13 +83,6 @@ def profiled(num_steps: int, path: Path) -> Iterator[Callable[[], Any]]:
     schedule = torch.profiler.schedule(wait=1, warmup=1, active=num_steps, repeat=1)
     with torch.profiler.profile(schedule=schedule, on_trace_ready=write) as profiler:
         yield profiler.step
-
-
-def _peak_memory_gb(device: torch.device) -> float:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e9
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e9 if sys.platform == "darwin" else peak * 1024 / 1e9
 
 
 def _num_bytes(state: Any) -> int:
