@@ -4,6 +4,7 @@ from toolkit.reports.figures import label_efficiency_figure
 from toolkit.reports.monitors import monitors_figure
 from toolkit.reports.page import write_report
 from toolkit.reports.projection import project
+from toolkit.reports.ranking import ranking_markdown
 from toolkit.reports.report import (
     CardFacts,
     EmbeddingMap,
@@ -25,6 +26,7 @@ __all__ = [
     "monitors_figure",
     "png",
     "project",
+    "ranking_markdown",
     "read_metrics",
     "read_timings",
     "write_report",

@@ -60,8 +60,10 @@ def label_efficiency_figure(
 
 def panel_figure(panel: Panel, results: pd.DataFrame | None = None) -> Figure:
     """One task, sized for one column of the page; it has no title, the page gives one."""
+    width, height = PANEL_SIZE_IN
+    names_in = (len(panel.series) + 1) * LABEL_GAP_PT / 72 / 0.79  # many pretrainings, many names at the lines' ends
     with drawing():
-        figure = Figure(figsize=PANEL_SIZE_IN)
+        figure = Figure(figsize=(width, max(height, names_in)))
         draw_panel(figure.add_axes((0.085, 0.14, RIGHT_OF_LABELS - 0.085, 0.79)), panel, results)
     return figure
 
@@ -75,10 +77,12 @@ def draw_panel(axes: Axes, panel: Panel, results: pd.DataFrame | None = None) ->
         height = _draw_series(axes, series, colour, zorder=2 + order / 10)
         strong = series.role == "ssl" or series is rival
         labels.append((height, series, colour, "bold" if strong else "normal"))
-    if results is not None:
+    alone = len(panel.probes) == 1  # several would draw over each other
+    if results is not None and alone:
         _draw_draws(axes, panel, results)
     _scale(axes, panel)
-    _draw_labels_saved(axes, panel)
+    if alone:
+        _draw_labels_saved(axes, panel)
     _label_ends(axes, labels)
 
 

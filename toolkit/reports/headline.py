@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from toolkit.reports.names import METRICS, NOT_RUN, count, score
-from toolkit.reports.panels import Panel, Point
+from toolkit.reports.panels import Panel, Point, Series
 
 Verdict = Literal["saved", "unclear", "behind", "not run"]
 
@@ -19,17 +19,26 @@ class Claim:
         verdict: `saved` if labels saved are shown (`Point.saves_labels`), `behind` if the interval of the paired
             difference with the best baseline lies below zero, else `unclear`.
         work_of: The same in few words where labels were saved, such as "5 labels a class do the work of 13".
+        method: Whose result it is, where several pretrainings are compared on the task.
     """
 
     title: str
     verdict: Verdict
     sentence: str
     work_of: str = ""
+    method: str = ""
 
 
-def claim(panel: Panel) -> Claim:
-    """The result of one panel: the pretrained probe at the middle budget against the best baseline there."""
-    probe, budget = panel.method("ssl-probe"), panel.middle_budget
+def claims(panel: Panel) -> list[Claim]:
+    """The results of one panel, one of each pretraining."""
+    if len(panel.probes) < 2:
+        return [claim(panel)]
+    return [replace(claim(panel, probe), method=probe.label) for probe in panel.probes]
+
+
+def claim(panel: Panel, probe: Series | None = None) -> Claim:
+    """The result of a pretrained probe, by default the first, at the middle budget against the best baseline there."""
+    probe, budget = probe or panel.method("ssl-probe"), panel.middle_budget
     row = probe.at(budget) if probe and budget is not None else None
     if probe is None or row is None:
         return Claim(panel.title, "not run", "The pretrained probe was not run here.")
@@ -68,8 +77,9 @@ def claim(panel: Panel) -> Claim:
 
 
 def headline(claims: Sequence[Claim]) -> str:
-    """The one sentence at the top: on how many of the tasks pretraining saved labels."""
+    """The one sentence at the top: on how many of the tasks, or in how many comparisons, pretraining saved labels."""
     saved = [claim.title for claim in claims if claim.verdict == "saved"]
+    each = "in {} comparisons" if any(claim.method for claim in claims) else "on {} tasks"
     if not claims:
         return "No comparison was run"
     if not saved:
@@ -77,8 +87,8 @@ def headline(claims: Sequence[Claim]) -> str:
     if len(claims) == 1:
         return f"With this pretraining, {claims[0].work_of}"
     if len(saved) == len(claims):
-        return f"Pretraining saved labels on all {len(claims)} tasks"
-    return f"Pretraining saved labels on {len(saved)} of {len(claims)} tasks"
+        return f"Pretraining saved labels {each.format(f'all {len(claims)}')}"
+    return f"Pretraining saved labels {each.format(f'{len(saved)} of {len(claims)}')}"
 
 
 def labels(number: float) -> str:

@@ -27,13 +27,14 @@ METHODS = {
     "random": Method("baseline", "random encoder", "random encoder"),
     "majority": Method("floor", "majority class", "majority class"),
     "position": Method("reference", "position only", "position only"),
-    "external": Method("reference", "public encoder", "public encoder"),
+    "external": Method("reference", "{ssl} (public)", "{ssl} (public)"),
 }
 ROLES = {"ssl": "Pretrained here", "baseline": "Baselines", "floor": "Floor", "reference": "Reference lines"}
 METRICS = {"accuracy": "accuracy", "macro_f1": "macro-F1", "auroc": "AUROC"}
 PRETRAINING = {
     "simclr": "SimCLR", "moco": "MoCo", "moco_v3": "MoCo v3", "byol": "BYOL", "simsiam": "SimSiam", "swav": "SwAV",
-    "barlow_twins": "Barlow Twins", "vicreg": "VICReg", "mlm": "MLM", "simcse": "SimCSE",
+    "barlow_twins": "Barlow Twins", "vicreg": "VICReg", "mae": "MAE", "spark": "SparK", "hybrid": "Hybrid",
+    "mlm": "MLM", "simcse": "SimCSE",
 }  # fmt: skip
 LEGS = {"scans": "Scans", "text": "Text"}
 LANGUAGES = {

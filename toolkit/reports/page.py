@@ -17,10 +17,11 @@ from toolkit.console import log
 from toolkit.errors import DataError, DiskError
 from toolkit.reports.embedding_map import draw_map
 from toolkit.reports.figures import panel_figure
-from toolkit.reports.headline import Claim, claim, headline
+from toolkit.reports.headline import Claim, claims, headline
 from toolkit.reports.monitors import MONITORS, Monitor, monitors_figure
 from toolkit.reports.names import LEGS, METRICS, seconds
 from toolkit.reports.panels import Panel, panels
+from toolkit.reports.ranking import ranking_tables
 from toolkit.reports.report import Picture, Pretraining, Report
 from toolkit.reports.score_table import Difference, ScoreTable, against_each, saved_tables, score_table
 from toolkit.reports.style import COLOURS, svg
@@ -30,11 +31,11 @@ LARGE_PAGE_BYTES = 5_000_000
 
 @dataclass(frozen=True)
 class TaskView:
-    """One task as the template shows it."""
+    """One task as the template shows it; it has no claim where each of several pretrainings has one."""
 
     title: str
     leg: str
-    claim: Claim
+    claim: Claim | None
     curves: Markup
     tables: list[tuple[str, ScoreTable]]
     versus: list[tuple[str, list[tuple[str, list[Difference]]]]]
@@ -91,13 +92,15 @@ def render(report: Report) -> str:
     found = panels(report.summary, report.metric)
     others = [metric for metric in report.summary["metric"].unique() if metric != report.metric]
     every = [found, *(panels(report.summary, metric) for metric in others)]
-    claims = [claim(panel) for panel in found]
-    tasks = [_task(panel, made, every, report, i) for i, (panel, made) in enumerate(zip(found, claims, strict=True))]
+    made = [claims(panel) for panel in found]
+    tasks = [_task(panel, own, every, report, i) for i, (panel, own) in enumerate(zip(found, made, strict=True))]
+    flat = [one for own in made for one in own]
     return environment.get_template("page.html.j2").render(
         report=report,
         metric=METRICS.get(report.metric, report.metric),
-        headline=headline(claims),
-        claims=claims,
+        headline=headline(flat),
+        claims=flat,
+        rankings=[] if report.ranking is None else ranking_tables(report.ranking),
         legs=[(LEGS.get(leg, leg), list(members)) for leg, members in groupby(tasks, key=lambda task: task.leg)],
         saved=saved_tables(found),
         has_subjects=report.summary.get("difference_subjects_low", pd.Series(dtype=float)).notna().any(),
@@ -116,12 +119,12 @@ def render(report: Report) -> str:
     )
 
 
-def _task(panel: Panel, made: Claim, every: list[list[Panel]], report: Report, index: int) -> TaskView:
-    curves = svg(panel_figure(panel, report.results), f"task{index}", made.sentence)
+def _task(panel: Panel, made: list[Claim], every: list[list[Panel]], report: Report, index: int) -> TaskView:
+    curves = svg(panel_figure(panel, report.results), f"task{index}", " ".join(one.sentence for one in made))
     same = [other for found in every for other in found if other.key == panel.key]
     tables = [(METRICS.get(other.metric, other.metric), score_table(other)) for other in same]
     versus = [] if report.comparisons is None else against_each(panel, report.comparisons)
-    return TaskView(panel.title, panel.leg, made, Markup(curves), tables, versus)
+    return TaskView(panel.title, panel.leg, made[0] if len(made) == 1 else None, Markup(curves), tables, versus)
 
 
 def _monitors(pretraining: Pretraining, index: int) -> PretrainingView:

@@ -91,6 +91,11 @@ class Panel:
         """All budgets (labels a class) that any method ran at, ascending."""
         return sorted({budget for series in self.series for budget in series.points})
 
+    @property
+    def probes(self) -> list[Series]:
+        """The probe of each pretraining."""
+        return [series for series in self.series if series.method == "ssl-probe"]
+
     def with_role(self, role: Role) -> list[Series]:
         return [series for series in self.series if series.role == role]
 
@@ -129,7 +134,7 @@ def panels(summary: pd.DataFrame, metric: str = "accuracy") -> list[Panel]:
         known = ", ".join(sorted(map(str, summary["metric"].unique()))) or "none"
         raise DataError(f"summary.csv: no row of metric {metric}; it has {known}")
     rows = rows.reindex(columns=[*KEYS, *COLUMNS]).astype({"budget": float})
-    rows = _with_texts(rows, [*PANEL_KEYS, "method", "pretraining", "baseline"])
+    rows = with_texts(rows, [*PANEL_KEYS, "method", "pretraining", "baseline"])
     middle = {leg: _middle(group["budget"]) for leg, group in rows.groupby("leg")}
     return [
         Panel(*key, metric, middle[key[0]], tuple(_series(group)))
@@ -141,11 +146,11 @@ def rows_of(table: pd.DataFrame, panel: Panel, series: Series) -> pd.DataFrame:
     """The rows of a tidy table, such as `results.csv`, that are of one panel and series."""
     wanted = dict(zip(PANEL_KEYS, panel.key, strict=True))
     wanted |= {"metric": panel.metric, "method": series.method, "pretraining": series.pretraining}
-    found = _with_texts(table, list(wanted))[list(wanted)] == pd.Series(wanted)
+    found = with_texts(table, list(wanted))[list(wanted)] == pd.Series(wanted)
     return table[found.all(axis=1)]
 
 
-def _with_texts(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+def with_texts(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     """`table` with empty texts where CSV's empty cells were read as NaN."""
     return table.assign(**{name: table[name].astype(object).where(table[name].notna(), "") for name in columns})
 

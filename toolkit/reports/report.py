@@ -73,6 +73,7 @@ class Report:
         results: `results.csv`, one row a measurement.
         summary: `summary.csv`, one row a method, budget and metric.
         comparisons: `comparisons.csv`, each pretrained method against every baseline.
+        ranking: `ranking.csv`, pretrainings in the order of their label-efficiency, where several are compared.
         metric: The metric of the headline and the curves. Tables show all.
         config: The resolved configuration as YAML.
         provenance: As in `provenance.json`; nested mappings are shown as such.
@@ -84,6 +85,7 @@ class Report:
     results: pd.DataFrame
     summary: pd.DataFrame
     comparisons: pd.DataFrame | None = None
+    ranking: pd.DataFrame | None = None
     metric: str = "accuracy"
     pretrainings: Sequence[Pretraining] = ()
     pictures: Sequence[Picture] = ()
