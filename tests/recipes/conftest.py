@@ -9,7 +9,6 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from tests.recipes.made_up import write_working_folder
-from toolkit.assets import load_recipe
 from toolkit.cli import app
 from toolkit.console import log
 from toolkit.finetune.cells import InProcess
@@ -57,4 +56,4 @@ def whole(fewlabel: Command, working_folder: Path) -> Path:
 @pytest.fixture
 def without_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Studies run in this process. The bits are the same, and a worker takes seconds to start."""
-    monkeypatch.setattr(load_recipe("label_efficiency"), "ProcessPoolExecutor", lambda *_, **__: InProcess())
+    monkeypatch.setattr("toolkit.finetune.jobs.ProcessPoolExecutor", lambda *_, **__: InProcess())

@@ -5,7 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from toolkit.finetune.contenders import lineup as lineup
+    from toolkit.finetune.frozen import FrozenEncoder as FrozenEncoder
+    from toolkit.finetune.online import LabelledScans as LabelledScans
     from toolkit.finetune.online import OnlineProbe as OnlineProbe
+    from toolkit.finetune.online import ScanVote as ScanVote
+    from toolkit.finetune.ranking import rank as rank
     from toolkit.finetune.results import join_tables as join_tables
     from toolkit.finetune.study import StudyConfig as StudyConfig
     from toolkit.finetune.study import run_study as run_study
@@ -16,13 +20,17 @@ if TYPE_CHECKING:
 
 # Loaded when asked for: a study's worker needs one module of this room, and none of the encoders' libraries.
 _LAZY = {
+    "FrozenEncoder": "frozen",
+    "LabelledScans": "online",
     "OnlineProbe": "online",
+    "ScanVote": "online",
     "StudyConfig": "study",
     "Task": "task",
     "TrainedConfig": "trained",
     "atlas_tasks": "tasks",
     "join_tables": "results",
     "lineup": "contenders",
+    "rank": "ranking",
     "run_study": "study",
     "text_tasks": "tasks",
 }

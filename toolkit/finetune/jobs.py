@@ -3,16 +3,46 @@
 import multiprocessing
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from toolkit.errors import TrainingError
+
 if TYPE_CHECKING:
     from toolkit.finetune.methods import Classifier, TrainedMethod
     from toolkit.finetune.probe import Features
     from toolkit.finetune.task import Inputs
+
+
+MAX_WORKERS = 8
+"""Each holds an encoder and its own copy of the libraries, about half a gigabyte."""
+
+
+@contextmanager
+def workers(number: int) -> Iterator[Executor]:
+    """Fresh processes, which end with this one: threads of this one would not survive a fork.
+
+    Args:
+        number: How many, `MAX_WORKERS` at most.
+
+    Raises:
+        TrainingError: One was killed from outside.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    try:
+        with ProcessPoolExecutor(min(number, MAX_WORKERS), mp_context=spawn, initializer=end_with_parent) as executor:
+            yield executor
+    except BrokenProcessPool:
+        raise TrainingError(
+            "a worker process was killed, probably for want of memory; lower num_threads and run the same command "
+            "again: what is finished is kept"
+        ) from None
 
 
 def end_with_parent() -> None:
