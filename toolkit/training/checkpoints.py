@@ -268,7 +268,7 @@ class _HashingFile:
 def _stand_back() -> None:
     """Lets the training's threads go first: each waits for the slowest of them, on a CPU this one's core included."""
     if sys.platform == "linux":  # elsewhere the priority is that of the whole process
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)  # 19 starves it where the cores are full
 
 
 def _write_state(path: Path, state: State) -> tuple[str, int]:
