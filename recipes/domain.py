@@ -128,9 +128,8 @@ def scan_pictures(registered, batches) -> list[Picture]:  # type: ignore[no-unty
         )
         for scan in registered.scans
     ]
-    epochs, samples = batches.samples(0)
-    views = [batches.views(epochs[:10], samples[:10], view) for view in range(batches.num_views)]
-    originals = batches.originals(samples[:10])
+    views = [batches.views(0, view, slice(10)) for view in range(batches.num_views)]
+    originals = batches.originals(batches.samples(0)[1][:10])
     columns = [list(patches) for patches in zip(originals, *views, strict=True)]
     return [
         *pictures,

@@ -82,6 +82,36 @@ def test_a_batch_that_does_not_part_evenly_is_refused(stored: list[StoredVolume]
         PatchBatches(stored, CONFIG, 6, seed=3, sampler=TEN).batch(0, 0, 4)
 
 
+def test_one_view_is_the_first_of_two(stored: list[StoredVolume]) -> None:
+    settings = {"sampler": TEN, "pairs": OverlappingCrops()}
+    one, two = (PatchBatches(stored, CONFIG, 6, seed=3, num_views=n, **settings).batch(3) for n in (1, 2))
+    assert one.keys() == {"view0", "draws"}
+    assert all(torch.equal(value, two[name]) for name, value in one.items())
+
+
+def test_a_method_has_a_number_of_its_own_for_each_sample(stored: list[StoredVolume]) -> None:
+    """The same in every portion, process and replay; another in another epoch."""
+    batches, seen = PatchBatches(stored, CONFIG, 6, seed=3, sampler=TEN), {}
+    for step in range(8):
+        draws = batches.batch(step)["draws"]
+        assert draws.dtype == torch.int64
+        assert torch.equal(torch.cat([batches.batch(step, shard, 3)["draws"] for shard in range(3)]), draws)
+        for epoch, sample, draw in zip(*batches.samples(step), draws.tolist(), strict=True):
+            seen[int(epoch), int(sample)] = draw
+    assert len(set(seen.values())) == len(seen) == 48
+    assert 0.3 < np.mean(list(seen.values())) / 2**53 < 0.7
+    assert PatchBatches(stored, CONFIG, 6, seed=4, sampler=TEN).batch(0)["draws"][0] not in seen.values()
+
+
+def test_a_view_of_thick_slices_is_turned_in_the_world(tmp_path: Path, textured: np.ndarray) -> None:
+    spacing_mm = np.array([1.0, 1.0, 4.0])
+    stored = VolumeStore(tmp_path).put("thick", Volume(textured, np.diag([*spacing_mm, 1.0])))
+    drawn = PatchBatches([stored], CONFIG, 6, seed=0)._draw(0, slice(None), [0])[0]
+    in_mm = spacing_mm[:, None] * drawn.matrices[:, :, :3] / spacing_mm
+    scaled = np.einsum("vij,vkj->vik", in_mm, in_mm)
+    np.testing.assert_allclose(scaled, scaled[:, :1, :1] * np.eye(3), atol=1e-5)
+
+
 def test_an_epoch_takes_every_sample_once_and_then_comes_the_next(stored: list[StoredVolume]) -> None:
     batches = PatchBatches(stored, CONFIG, 6, seed=0, sampler=TEN)
     epochs, samples = (np.concatenate(part) for part in zip(*map(batches.samples, range(10)), strict=True))
@@ -93,17 +123,20 @@ def test_an_epoch_takes_every_sample_once_and_then_comes_the_next(stored: list[S
 
 def test_a_sample_of_the_next_epoch_has_other_views(stored: list[StoredVolume]) -> None:
     batches = PatchBatches(stored, CONFIG, 6, seed=0, sampler=TEN)
-    first, second = (batches.views(np.array([epoch]), np.array([4]), 0) for epoch in (0, 1))
+    seen = {}
+    for step in range(8):  # 48 of 20 samples: two epochs and a half
+        for row, (epoch, sample) in enumerate(zip(*batches.samples(step), strict=True)):
+            seen[int(epoch), int(sample)] = step, row
+    first, second = (batches.views(step, 0, slice(row, row + 1)) for step, row in (seen[0, 4], seen[1, 4]))
     assert np.abs(first - second).max() > 0.01
 
 
 @pytest.mark.usefixtures("memory")
 def test_a_view_of_a_step_replays(stored: list[StoredVolume]) -> None:
     batches = PatchBatches(stored, CONFIG, 6, seed=0, sampler=TEN)
-    epochs, samples = batches.samples(3)
     view = batches.batch(3)["view1"].numpy()
-    np.testing.assert_array_equal(batches.views(epochs[2:4], samples[2:4], 1), view[2:4])
-    assert batches.originals(samples[:2]).shape == (2, 1, 8, 8, 8)
+    np.testing.assert_array_equal(batches.views(3, 1, slice(2, 4)), view[2:4])
+    assert batches.originals(batches.samples(3)[1][:2]).shape == (2, 1, 8, 8, 8)
 
 
 def test_centres_lie_in_the_foreground_of_their_own_scan(stored: list[StoredVolume]) -> None:
@@ -122,7 +155,7 @@ def test_a_scan_with_little_foreground_counts_as_much(tmp_path: Path) -> None:
 @pytest.mark.parametrize("empty", [True, False])
 def test_nothing_to_train_on_is_refused(tmp_path: Path, empty: bool) -> None:
     blank = VolumeStore(tmp_path).put("blank", Volume(np.zeros((1, 9, 9, 9), np.float32), np.eye(4)))
-    with pytest.raises(DataError, match=r"no scans|no foreground"):
+    with pytest.raises(DataError, match=r"no scans|scan 1 has no foreground; `fewlabel data show .*/blank "):
         PatchBatches([] if empty else [blank], CONFIG, 4, seed=0).batch(0)
 
 
@@ -142,7 +175,7 @@ def test_views_of_a_crop_are_those_of_the_whole_scan(
 ) -> None:
     """What lies between the crop that is read and the scan changes nothing, at the scan's edge neither."""
     batches = PatchBatches(stored, CONFIG, 16, seed=1, sampler=TEN)
-    drawn = batches._draw(*batches.samples(2), [0, 1])
+    drawn = batches._draw(2, slice(None), [0, 1])
     assert Renderer(stored, 8).keeps_whole_scans
     whole = Renderer(stored, 8).render(drawn)
     monkeypatch.setattr(rendering, "MAX_KEPT_BYTES", 0)
@@ -175,7 +208,7 @@ def test_workers_and_shards_change_nothing(stored: list[StoredVolume], num_worke
     here = PatchBatches(stored, CONFIG, 8, seed=3, num_threads=2, **settings)
     for step in reversed(range(3)):
         whole, own = here.batch(step), parts[step * num_shards : (step + 1) * num_shards]
-        assert whole.keys() == {"view0", "view1", "overlap", "boxes"}
+        assert whole.keys() == {"view0", "view1", "draws", "overlap", "boxes"}
         for name, value in whole.items():
             assert torch.equal(torch.cat([part[name] for part in own]), value)
 

@@ -68,7 +68,7 @@ def counted(first: np.ndarray, second: np.ndarray, size: int) -> float:
 @pytest.mark.parametrize("views", [STILL, ViewConfig(patch_size=PATCH), ViewConfig(patch_size=11, zoom=1.5)])
 def test_the_overlap_of_a_batch_is_what_counting_finds(stored: list[StoredVolume], views: ViewConfig) -> None:
     batches = PatchBatches(stored, views, 32, 5, pairs=OverlappingCrops(overlap=(0.1, 0.9)))
-    first, second = (view.matrices for view in batches._draw(*batches.samples(1), [0, 1]))
+    first, second = (view.matrices for view in batches._draw(1, slice(None), [0, 1]))
     expected = [counted(a, b, views.patch_size) for a, b in zip(first, second, strict=True)]
     np.testing.assert_allclose(batches.batch(1)["overlap"], expected, atol=1.5 / views.patch_size**3)
     assert np.std(expected) > 0.1
@@ -105,20 +105,38 @@ def test_neighbours_lie_side_by_side_on_the_foreground(stored: list[StoredVolume
 
 
 def test_same_anatomy_is_the_same_world_position_in_another_subject(stored: list[StoredVolume]) -> None:
-    found = 0
-    for first, second in partners(SameAnatomy(), rows_of(stored)):
+    rows = rows_of(stored)
+    anchors = [Place(number % 4, rows.centres.centre(number % 4, number)) for number in range(60)]
+    found = SameAnatomy().partners(anchors, rows, np.random.default_rng([0]))
+    pairs = [(first, second) for first, second in zip(anchors, found, strict=True) if first is not second]
+    assert len(pairs) > 50
+    for first, second in pairs:
         here, there = (world_positions(stored[p.scan].affine, p.centre[None])[0] for p in (first, second))
         assert np.abs(here - there).max() <= 1.0  # half a voxel of 2 mm
-        if second is not first:
-            assert first.scan // 2 != second.scan // 2
-            found += 1
-    assert found > 50
+        assert first.scan // 2 != second.scan // 2
 
 
 def test_a_position_that_no_other_scan_has_stays_with_its_own(stored: list[StoredVolume]) -> None:
     rows = rows_of(stored)
     place = Place(0, np.array([29, 0, 0]))  # x of 28 mm, z of 10: below the grids of subject b
-    assert SameAnatomy().partner(place, rows, PATCH, np.random.default_rng([0])) is place
+    assert SameAnatomy().partners([place], rows, np.random.default_rng([0])) == [place]
+
+
+@pytest.mark.parametrize(("num_places", "most"), [(8, 1), (12, 2), (16, 2)])
+def test_same_anatomy_shows_as_many_subjects_as_there_are(tmp_path: Path, num_places: int, most: int) -> None:
+    """Each batch has one first crop of a subject; its second crops are of those that it shows least."""
+    array = np.random.default_rng([7]).random((1, 12, 12, 12)).astype(np.float32)
+    volumes = [VolumeStore(tmp_path).put("one", Volume(array, np.eye(4)))] * 16  # sixteen people who look alike
+    batches = PatchBatches(volumes, STILL, num_places, 0, pairs=SameAnatomy())
+    chosen = []
+    for step in range(6):
+        first, second = (view.places for view in batches._draw(step, slice(None), [0, 1]))
+        assert all(a.scan != b.scan and (a.centre == b.centre).all() for a, b in zip(first, second, strict=True))
+        assert np.bincount([place.scan for place in [*first, *second]]).max() == most
+        chosen.append([place.scan for place in second])
+        parts = [batches._draw(step, slice(row, row + 4), [1])[0].places for row in range(0, num_places, 4)]
+        assert [place.scan for part in parts for place in part] == chosen[-1]  # however the batch is cut
+    assert len(set(map(tuple, chosen))) == 6
 
 
 def test_same_subject_at_another_time(stored: list[StoredVolume]) -> None:
@@ -143,10 +161,10 @@ def test_views_replay_for_every_policy(stored: list[StoredVolume]) -> None:
             "sampler": SamplerConfig(crops_per_scan=5),
         }  # fmt: skip
         batches = PatchBatches(stored, ViewConfig(patch_size=PATCH), 8, 2, **settings)
-        batch, (epochs, samples) = batches.batch(3), batches.samples(3)
+        batch = batches.batch(3)
         again = PatchBatches(stored, ViewConfig(patch_size=PATCH), 8, 2, **settings)
         for view in (1, 0):
-            np.testing.assert_array_equal(again.views(epochs[3:6], samples[3:6], view), batch[f"view{view}"][3:6])
+            np.testing.assert_array_equal(again.views(3, view, slice(3, 6)), batch[f"view{view}"][3:6])
 
 
 def test_impossible_policies_are_refused_by_name(stored: list[StoredVolume]) -> None:

@@ -114,7 +114,8 @@ class Centres:
                 del self._cached[next(iter(self._cached))]  # the first that came
             found = stored_candidates(self.volumes[scan])
             if not len(found.foreground):
-                raise DataError(f"scan {scan} has no foreground; look at it")
+                key = self.volumes[scan].path.with_suffix("")
+                raise DataError(f"scan {scan + 1} has no foreground; `fewlabel data show {key} --at 0 0 0` draws it")
             self._cached[scan] = self._with_points(scan, found)
         return self._cached[scan]
 
@@ -162,11 +163,6 @@ def find_candidates(volume: StoredVolume) -> Candidates:
         labelled = np.concatenate([labelled, *(_some(part, max(1, NUM_KEPT // len(values)), rng) for part in parts)])
         classes = labels[labelled].astype(np.int16)
     return Candidates(_voxels(foreground, volume), _voxels(labelled, volume), classes)
-
-
-def to_voxels(affine: np.ndarray, points_mm: np.ndarray) -> np.ndarray:
-    """World positions (N, 3) to the nearest voxels (N, 3)."""
-    return np.rint(np.linalg.solve(affine[:3, :3], (np.asarray(points_mm) - affine[:3, 3]).T).T).astype(int)
 
 
 def _some(places: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Which two crops show the same: the policies of positive pairs.
 
 Each is a pure function of the first crop and of random numbers that follow from (seed, epoch, sample, view), so a pair
-can be made again. Where there is no partner (no other scan reaches there, no other session), it is the first crop
-itself.
+can be made again. `same_anatomy` looks at the whole batch, so that the second crops are of as many subjects as can be.
+Where there is no partner (no other scan reaches there, no other session), it is the first crop itself.
 """
 
 from collections.abc import Hashable, Sequence
@@ -15,8 +15,8 @@ from pydantic import Field, PositiveFloat, model_validator
 
 from toolkit.config import Section
 from toolkit.errors import ConfigError
-from toolkit.scans.crops import Centres, to_voxels
-from toolkit.scans.patches import world_positions
+from toolkit.scans.crops import Centres
+from toolkit.scans.patches import voxel_places, world_positions
 from toolkit.splits.groups import codes, members_of
 
 Overlap = Annotated[float, Field(gt=0, le=1)]
@@ -49,7 +49,7 @@ class Rows:
         """Where the place's world position lies in another scan; None outside of it."""
         volumes = self.centres.volumes
         position_mm = world_positions(volumes[place.scan].affine, place.centre[None])
-        voxel = to_voxels(volumes[scan].affine, position_mm)[0]
+        voxel = np.rint(voxel_places(volumes[scan].affine, position_mm)[0]).astype(int)
         inside = ((voxel >= 0) & (voxel < volumes[scan].shape)).all()
         return Place(scan, voxel) if inside else None
 
@@ -113,15 +113,26 @@ class SameAnatomy(Section):
 
     name: Literal["same_anatomy"] = "same_anatomy"
 
-    def partner(self, place: Place, rows: Rows, patch_size: int, rng: np.random.Generator) -> Place:
-        """Another subject's crop at the same world position."""
-        own = rows.subject_of[place.scan]
-        for _ in range(_TRIES):  # not every scan reaches everywhere
-            other = (own + 1 + rng.integers(len(rows.scans_of) - 1)) % len(rows.scans_of)
-            found = rows.same_position(place, int(rng.choice(rows.scans_of[other])))
-            if found:
-                return found
-        return place
+    def partners(self, places: Sequence[Place], rows: Rows, rng: np.random.Generator) -> list[Place]:
+        """Crops of other subjects at the same world positions, of those first that the batch shows least.
+
+        With twice as many subjects as places, and one place of each, no subject is shown twice.
+        """
+        own = rows.subject_of[[place.scan for place in places]]
+        num_shown = np.bincount(own, minlength=len(rows.scans_of))
+        waiting = np.lexsort([rng.permutation(len(num_shown)), num_shown]).tolist()
+        found = []
+        for place, subject in zip(places, own, strict=True):
+            partner = place
+            for other in [other for other in waiting[: _TRIES + 1] if other != subject]:
+                waiting.remove(other)
+                waiting.append(other)
+                scans = rng.permutation(rows.scans_of[other]).tolist()
+                if there := next(filter(None, (rows.same_position(place, scan) for scan in scans)), None):
+                    partner = there
+                    break  # else another: not every scan reaches everywhere
+            found.append(partner)
+        return found
 
 
 class SameSubject(Section):

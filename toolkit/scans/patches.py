@@ -1,45 +1,47 @@
 """Patches: where their centres lie, how they are cut, and which class an atlas gives them."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from toolkit.errors import DataError
 
 
-def cut_patches(array: np.ndarray, centres: np.ndarray, patch_size: int) -> np.ndarray:
-    """Cubes around voxels; what lies outside the volume is 0.
+def cut_patches(array: np.ndarray, centres: np.ndarray, patch_size: int | Sequence[int]) -> np.ndarray:
+    """Boxes around voxels; what lies outside the volume is 0.
 
     Args:
         array: Volume (C, I, J, K).
-        centres: Voxel indices (N, 3). An even cube reaches `patch_size // 2` voxels before its centre and one
-            less after.
-        patch_size: Voxels along each side.
+        centres: Voxel indices (N, 3). An even side reaches half of its voxels before the centre and one less after.
+        patch_size: Voxels along each side, one number or three.
 
     Returns:
-        (N, C, patch_size, patch_size, patch_size), float32.
+        (N, C, *sides), float32.
     """
-    before, after = patch_size // 2, patch_size - patch_size // 2
-    padded = np.pad(array, [(0, 0), *[(before, after)] * 3])
-    corners = np.asarray(centres, int)  # of the padded volume, where the cube around a centre begins
-    out = np.empty((len(corners), array.shape[0], patch_size, patch_size, patch_size), np.float32)
-    for patch, (i, j, k) in zip(out, corners, strict=True):
-        patch[:] = padded[:, i : i + patch_size, j : j + patch_size, k : k + patch_size]
+    sides = np.broadcast_to(patch_size, 3)
+    padded = np.pad(array, [(0, 0), *((side // 2, side - side // 2) for side in sides)])
+    corners = np.asarray(centres, int)  # of the padded volume, where the box around a centre begins
+    out = np.empty((len(corners), array.shape[0], *sides), np.float32)
+    for patch, corner in zip(out, corners, strict=True):
+        box = tuple(slice(start, start + side) for start, side in zip(corner, sides, strict=True))
+        patch[:] = padded[(slice(None), *box)]
     return out
 
 
-def sliding_patches(array: np.ndarray, patch_size: int, step: int) -> np.ndarray:
+def sliding_patches(array: np.ndarray, patch_size: int | Sequence[int], step: int | Sequence[int]) -> np.ndarray:
     """Patches on a regular lattice over a preprocessed volume, those that show something.
 
     Args:
         array: Volume (C, I, J, K) with background 0.
-        patch_size: Voxels along each side.
-        step: Voxels between neighbouring centres.
+        patch_size: Voxels along each side, one number or three.
+        step: Voxels between neighbouring centres, one number or three.
 
     Returns:
-        (N, C, patch_size, patch_size, patch_size) float32, N at least 1: centres on the foreground, or the
-        volume's middle where the lattice misses it.
+        (N, C, *sides) float32, N at least 1: centres on the foreground, or the volume's middle where the lattice
+        misses it.
     """
-    lattice = np.stack(np.meshgrid(*[np.arange((n % step) // 2, n, step) for n in array.shape[1:]], indexing="ij"), -1)
-    lattice = lattice.reshape(-1, 3)
+    axes = [np.arange((n % one) // 2, n, one) for n, one in zip(array.shape[1:], np.broadcast_to(step, 3), strict=True)]
+    lattice = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
     inside = (array[:, lattice[:, 0], lattice[:, 1], lattice[:, 2]] > 0).any(axis=0)
     centres = lattice[inside] if inside.any() else np.asarray([array.shape[1:]]) // 2
     return cut_patches(array, centres, patch_size)
@@ -73,3 +75,9 @@ def balanced_centres(classes: np.ndarray, num_classes: int, per_class: int, seed
 def world_positions(affine: np.ndarray, centres: np.ndarray) -> np.ndarray:
     """Voxel indices (N, 3) to world millimetres (N, 3), float32."""
     return (centres @ affine[:3, :3].T + affine[:3, 3]).astype(np.float32)
+
+
+def voxel_places(affine: np.ndarray, positions_mm: np.ndarray) -> np.ndarray:
+    """World millimetres (N, 3) to places on the voxel grid (N, 3), not rounded."""
+    inverse = np.linalg.inv(affine)
+    return np.asarray(positions_mm) @ inverse[:3, :3].T + inverse[:3, 3]

@@ -108,6 +108,8 @@ class Feed:
         batch = send_to_device(batch, self._device, non_blocking=True)
         if self._device.type != "cuda" or torch.cuda.current_stream().query():  # else the GPU has work left
             self.waited_s += time.monotonic() - started
+        if hasattr(self._batches, "finish"):
+            batch = self._batches.finish(batch)
         self._mask = batch.get("attention_mask") if isinstance(batch, dict) else None
         return shard, batch
 

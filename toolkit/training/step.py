@@ -29,7 +29,9 @@ class Batches(Protocol):
     """Training data as a pure function of the step, so that a resumed run sees what it would have seen.
 
     May also have `samples_per_epoch: int`, for budgets in epochs; `num_tokens(step) -> int`, for budgets in tokens; and
-    `sample_ids(step, shard, num_shards) -> list[int]`, numbers by which a sample that broke a run is found again.
+    `sample_ids(step, shard, num_shards) -> list[int]`, numbers by which a sample that broke a run is found again. What
+    the device does better is left to `finish(prepared)`, which gets there what `prepare(step, shard, num_shards)` gave:
+    the loop calls these two instead of `batch`, which is one after the other.
     """
 
     def batch(self, step: int, shard: int = 0, num_shards: int = 1) -> Any:
@@ -76,4 +78,4 @@ class ShardDataset(torch.utils.data.Dataset[Any]):
         self.batches = batches
 
     def __getitem__(self, key: tuple[int, int, int]) -> tuple[int, Any]:
-        return key[1], self.batches.batch(*key)
+        return key[1], getattr(self.batches, "prepare", self.batches.batch)(*key)

@@ -57,7 +57,7 @@ def test_no_two_augmentations_draw_from_one_stream(everything: ViewConfig, monke
 
     monkeypatch.setattr(sampling, "uniform", noted)
     sample_parameters(everything, 0, 0, SAMPLES[:3], 0)
-    assert sorted(used) == sorted(Stream)
+    assert sorted(used) == sorted(set(Stream) - {Stream.METHOD})  # which is the batches'
 
 
 def test_a_flip_moves_nothing_else(everything: ViewConfig) -> None:
@@ -112,6 +112,23 @@ def test_strengths_bound_what_is_drawn(everything: ViewConfig) -> None:
     assert p.low_resolution.min() == 8
     volumes = np.abs(np.linalg.det(p.matrices[:, :, :3])) ** (1 / 3)
     assert volumes.min() >= 0.6 / 1.2 and volumes.max() <= 1.2 + 1e-6
+
+
+def test_what_is_turned_keeps_its_shape_where_voxels_are_no_cubes(everything: ViewConfig) -> None:
+    config = everything.model_copy(update={"rotation_degrees": 40.0, "rotation_probability": 1.0})
+    spacing_mm = np.array([1.0, 0.8, 5.0])
+    cubes = sample_parameters(config, 0, 0, SAMPLES, 0)
+    thick = sample_parameters(config, 0, 0, SAMPLES, 0, spacing_mm=np.tile(spacing_mm, (len(SAMPLES), 1)))
+    assert differing(cubes, thick) == {"matrices"}
+    in_mm = spacing_mm[:, None] * thick.matrices[:, :, :3] / spacing_mm
+    np.testing.assert_allclose(in_mm, cubes.matrices[:, :, :3], atol=1e-5)  # a rotation, a scale, flips
+    scaled = np.einsum("vij,vkj->vik", in_mm, in_mm)
+    np.testing.assert_allclose(scaled, scaled[:, :1, :1] * np.eye(3), atol=1e-5)
+    plain = config.model_copy(update={"crop_resize_probability": 0.0})  # else its middle lies elsewhere in the patch
+    cubes, thick = (sample_parameters(plain, 0, 0, SAMPLES, 0, spacing_mm=s) for s in ((2, 2, 2), spacing_mm))
+    middle = np.full(4, (config.patch_size - 1) / 2)
+    middle[3] = 1
+    np.testing.assert_allclose(thick.matrices @ middle, cubes.matrices @ middle, atol=1e-4)
 
 
 def test_every_entry_becomes_a_tensor_with_a_row_a_view(everything: ViewConfig) -> None:

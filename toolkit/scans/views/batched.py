@@ -1,7 +1,9 @@
 """The deterministic twin on a GPU: all views of a batch in one pass of torch operations, wherever the tensors lie.
 
-For the same parameters and the same noise bank it gives the views of `apply_parameters` but for rounding. It asks no
-tensor for its values, so it never waits for the device: what a batch lacks shows in an array with a side of 0.
+For the same parameters and the same noise bank it gives the views of `apply_parameters` but for rounding, which may
+also move a few voxels in ten thousand over the border of the foreground. It asks no tensor for its values, so it never
+waits for the device: what a batch lacks shows in an array with a side of 0. No sum depends on the order of threads: the
+same batch gives the same bits on the same device.
 
 Legend: V views, C channels, P side of a view, X Y Z crop, N windows.
 """
@@ -15,6 +17,8 @@ from toolkit.scans.views.config import MAX_BLUR_SIGMA
 from toolkit.scans.views.noise import NOISE_BANK_SIZE, noise_bank
 
 _RADIUS = int(3 * MAX_BLUR_SIGMA)
+_HAIR = 2.0**-22
+"""Rounding of a place, as a share of the crop's side."""
 _banks: dict[torch.device, Tensor] = {}
 
 
@@ -31,7 +35,7 @@ def render_batch(
 
     Args:
         crops: (V, C, X, Y, Z) of any real dtype, with the voxels of `source_box`, as `apply_parameters` takes them; all
-            of one size: cut them by the largest box, or fill them up with the stored value of intensity 0.
+            of one size: cut them by the largest box, or fill them up with anything finite.
         centres: (V, 3) where each view's centre lies in its crop, voxels.
         parameters: `ViewParameters.tensors()`, on the crops' device.
         patch_size: P, as the parameters were drawn for.
@@ -46,8 +50,13 @@ def render_batch(
     scale, offset = (
         torch.as_tensor(x, dtype=torch.float32, device=crops.device).reshape(shape) for x in (scale, offset)
     )
+    # Background becomes a whole 0 before anything is rounded, as in the kernel: else brightness would show it.
+    zero = -offset / scale if crops.is_floating_point() else (-offset / scale).round()
     places_V3PPP = _places(p["matrices"], p["displacements"], centres, patch_size)
-    views = _interpolated(crops.float() * scale + offset, places_V3PPP)
+    views = _interpolated(crops - zero, places_V3PPP) * scale
+    # Places are off by some millionths of a voxel: where a view's voxels lie on the scan's, that much of a neighbour
+    # would make background foreground.
+    views = F.hardshrink(views, _HAIR * max(crops.shape[2:]))
     views = _along_each_axis(views, _smoothing(p["blur_sigma"], p["low_resolution"], patch_size))
     views = _shaded(views, p)
     if p["filters"].numel():
@@ -93,11 +102,14 @@ def _smoothing(sigma: Tensor, low_resolution: Tensor, size: int) -> Tensor:
     # Cut off at three deviations, as the kernel does. Without blur the middle weight is all.
     near = taps.abs() <= torch.ceil(3 * sigma[:, None])
     weights = torch.exp(-0.5 * (taps / sigma.clamp(min=1e-3)[:, None]) ** 2) * near
-    weights = weights / weights.sum(dim=1, keepdim=True)
+    weights = F.pad(weights / weights.sum(dim=1, keepdim=True), (1, 1))
     line = torch.arange(size, device=sigma.device)
-    sources = (line[:, None] + taps).clamp(0, size - 1).expand(len(sigma), -1, -1)
-    blur = torch.zeros(len(sigma), size, size, device=sigma.device)
-    blur.scatter_add_(2, sources, weights[:, None].expand(-1, size, -1))
+    steps = (line - line[:, None]).clamp(-_RADIUS - 1, _RADIUS + 1) + _RADIUS + 1
+    # The border voxels repeat outwards: the first and the last column have the weights of all that lies beyond, too.
+    later = torch.ones(weights.shape[1], weights.shape[1], device=sigma.device).triu()
+    up_to, from_on = weights @ later, weights @ later.T
+    blur = torch.where(line == size - 1, from_on[:, steps], weights[:, steps])
+    blur = torch.where(line == 0, up_to[:, steps], blur)
     return _coarsening(low_resolution, size) @ blur[:, None]
 
 

@@ -30,6 +30,9 @@ class ViewConfig(Section):
 
     modality: Literal["mr", "ct"] = "mr"
     """Sets defaults only: in ct, gamma, its inversion, bias field and Rician noise are off unless asked for."""
+    made_on: Literal["auto", "workers", "device"] = "auto"
+    """Who makes the views that are trained on: the processes that prepare batches, or the device that trains, all of a
+    batch at once, of crops that those processes cut. Both make the same but for rounding. auto: the device, if CUDA."""
     patch_size: int = Field(24, ge=4, le=512)
     """Voxels along each side of the cubic patch."""
     shift_voxels: NonNegative = 4.0

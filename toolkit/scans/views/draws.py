@@ -37,6 +37,8 @@ class Stream(enum.IntEnum):
     INNER_MASK = 18
     CUTOUT = 19
     MASK_VALUE = 20
+    METHOD = 21
+    """What a method draws itself, such as masks."""
 
 
 def uniform(seed: int, epoch: int, samples: np.ndarray, view: int, stream: Stream, count: int) -> np.ndarray:

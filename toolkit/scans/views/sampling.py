@@ -1,5 +1,6 @@
 """Draws the parameters of views. Each augmentation has its own stream: the others' draws do not move with it."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -37,7 +38,15 @@ class _Draws:
         return numbers[0] < probability, numbers[1:]
 
 
-def sample_parameters(config: ViewConfig, seed: int, epoch: int, samples: np.ndarray, view: int) -> ViewParameters:
+def sample_parameters(
+    config: ViewConfig,
+    seed: int,
+    epoch: int,
+    samples: np.ndarray,
+    view: int,
+    *,
+    spacing_mm: Sequence[float] | np.ndarray = (1.0, 1.0, 1.0),
+) -> ViewParameters:
     """Draws the parameters of one view of each sample.
 
     Args:
@@ -46,10 +55,11 @@ def sample_parameters(config: ViewConfig, seed: int, epoch: int, samples: np.nda
         epoch: Pass over the samples.
         samples: (V,) sample numbers.
         view: Which of a sample's views, from 0.
+        spacing_mm: Sides of the voxels, (3,) or of each sample (V, 3): what is turned keeps its shape in the world.
     """
     draws = _Draws(seed, epoch, np.asarray(samples), view)
     drawn = {
-        "matrices": _matrices(config, draws),
+        "matrices": _matrices(config, draws, np.asarray(spacing_mm, float)),
         "displacements": _displacements(config, draws),
         "low_resolution": _low_resolution(config, draws),
         **_shading(config, draws),
@@ -64,7 +74,7 @@ def _signed(numbers: np.ndarray) -> np.ndarray:
     return 2 * numbers - 1
 
 
-def _matrices(config: ViewConfig, draws: _Draws) -> np.ndarray:
+def _matrices(config: ViewConfig, draws: _Draws, spacing_mm: np.ndarray) -> np.ndarray:
     shift = draws.signed(Stream.SHIFT, 3) * config.shift_voxels
     turned, angles = draws.chosen(Stream.ROTATION, config.rotation_probability, 3)
     angles = np.where(turned, np.deg2rad(_signed(angles) * config.rotation_degrees), 0)
@@ -76,7 +86,8 @@ def _matrices(config: ViewConfig, draws: _Draws) -> np.ndarray:
 
     middle = (config.patch_size - 1) / 2
     inside = _signed(numbers[1:]) * (1 - side) * middle  # of the patch, where the smaller cube has its middle
-    linear = _rotations(angles) * (flips / zoom).T[:, None, :]
+    in_voxels = spacing_mm[..., None, :] / spacing_mm[..., :, None]
+    linear = _rotations(angles) * in_voxels * (flips / zoom).T[:, None, :]
     # An even patch has its middle half a voxel before the centre voxel, as in a plain crop; turns keep that.
     translation = shift.T + middle - config.patch_size // 2 + np.einsum("vxi,iv->vx", linear, inside)
     linear *= side[:, None, None]
