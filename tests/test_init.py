@@ -1,4 +1,5 @@
 import json
+import os
 import stat
 from pathlib import Path
 
@@ -235,6 +236,49 @@ def test_a_folder_of_scans_becomes_a_private_manifest_and_a_card_without_names(h
     ).read_text()
     assert "anna" not in public
     assert "bert" not in public
+
+
+def test_a_card_says_nothing_of_where_the_scans_lie(here: Path, scans: Path) -> None:
+    """The path may name a person or a ward; the private folder alone knows it."""
+    (here / "doe_jane").mkdir()
+    scans.rename(here / "doe_jane/mri")
+    assert init("doe_jane/mri", "--out", "study").exit_code == 0
+    shown = [path for path in (here / "study").rglob("*") if path.suffix in (".md", ".yaml")]
+    assert len(shown) == 2 and not any("doe_jane" in path.read_text() for path in shown)
+    assert fetch(load_card(here / "study/data_cards/mri.md")) == here / "doe_jane/mri"
+
+
+def test_nothing_is_held_out_and_what_to_do_about_it(here: Path, scans: Path) -> None:
+    said = init("mri", "--out", "study").output
+    assert "nothing is held out to be tested on" in said
+    assert load_card(here / "study/data_cards/mri.md").split.test_share is None
+    path = here / "study/configs/scan_pretrain/mri.yaml"
+    command = next(line for line in path.read_text().splitlines() if "fewlabel data split" in line)
+    assert command.removeprefix("#").strip() in " ".join(said.split())
+    os.chdir(here / "study")
+    done = CliRunner().invoke(app, [*command.removeprefix("#").split()[1:], "--test-share", "0.5"])
+    assert done.exit_code == 0, done.output
+    lines = path.read_text().splitlines()
+    first = lines.index("#   manifest: private/mri/split/train.csv")
+    lines[first : first + 3] = [lines[first].removeprefix("#   "), lines[first + 1].removeprefix("#   ")]
+    path.write_text("\n".join(lines))
+    config = load(path, Config)
+    assert len(pd.read_csv(config.manifest)) == len(pd.read_csv(config.held_out[0])) == 2
+
+
+def test_flat_names_are_warned_of_and_a_pattern_joins_them(here: Path) -> None:
+    (here / "flat").mkdir()
+    rng = np.random.default_rng(0)
+    for name in ("1234_T1", "1234_FLAIR", "5678_T1"):
+        nib.save(nib.Nifti1Image(rng.random((9, 8, 7), np.float32), np.eye(4)), here / "flat" / f"{name}.nii")
+    said = init("flat", "--out", "guessed").output
+    assert "3 scans of 3 people" in said and "3 subject guessed from the path" in said and "--subject REGEX" in said
+    said = init("flat", "--out", "named", "--subject", r"([^/_]+)_[^/]*$").output
+    assert "3 scans of 2 people" in said and "guessed" not in said
+    wrong = init("flat", "--out", "wrong", "--subject", "[^_]+").output
+    assert "--subject" in wrong and "has no group" in wrong and not (here / "wrong").exists()
+    write_csv(here / "letters.csv")
+    assert "--subject is for a folder of scans" in init("letters.csv", "--subject", "(a)").output
 
 
 def test_a_manifest_that_somebody_filled_in_is_kept(here: Path, scans: Path) -> None:

@@ -158,3 +158,32 @@ def test_the_command_refuses_what_cannot_be(
     assert done.exit_code == 2
     assert message in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def small(tmp_path: Path, labels: str, sites: str) -> list[str]:
+    """The arguments that part people, each with a label and a site of one letter."""
+    table = pd.DataFrame(
+        {"path": [f"{n}.nii" for n in range(len(labels))], "subject": [f"s{n}" for n in range(len(labels))]}
+    )
+    table = table.assign(label=list(labels), site=list(sites), content_hash=[f"h{n}" for n in range(len(labels))])
+    manifest = written(table.reindex(columns=COLUMNS, fill_value=""), tmp_path / "manifest.csv")
+    return ["data", "split", str(manifest), "--out", str(tmp_path / "out")]
+
+
+def test_what_is_on_one_side_alone_is_warned_of(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, small(tmp_path, "aaaaabbbbb", "xxxxxxxxyz"))
+    assert done.exit_code == 0, done.output
+    said = [line for line in done.output.splitlines() if line.startswith("warning")]
+    assert [line.split(None, 1)[1] for line in said] == [
+        "site y: no test subject, of 1",
+        "site z: no test subject, of 1",
+    ]
+    unparted = CliRunner().invoke(app, [*small(tmp_path, "aaaaabbbbb", "xxxxxxxxxx"), "--stratify", "label"])
+    assert "warning" not in unparted.output
+
+
+def test_a_side_with_one_label_of_several_is_refused(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, small(tmp_path, "aaaaaaaaab", "xxxxxxxxxx"))
+    assert done.exit_code == 1
+    assert "the test side would have the label 'a' alone, of 2" in done.stderr and "--test-share" in done.stderr
+    assert not (tmp_path / "out").exists()

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass, field
-from pathlib import Path
 
 _CARD = """---
 pretty_name: {title}
@@ -16,7 +15,7 @@ fewlabel:
 {readers}
 {label_map}  split:
     unit: {unit}
-    test_share: 0.3  # held out of pretraining to be tested on, where there are labels; null holds nothing out
+    test_share: {test_share}
   personal_data:
     status: unknown  # none, public, pseudonymised or identifiable
     consent: Not written down yet.  # who agreed to what
@@ -32,6 +31,9 @@ A draft by `fewlabel init`. What it saw:
 Still to be written: who collected the data, when and why, whose they are, what they must not be used for.
 """
 
+_HELD_OUT = "0.3  # held out of pretraining to be tested on, where there are labels; null holds nothing out"
+_NOT_HELD_OUT = "null  # `fewlabel data split` parts the manifest"
+
 
 @dataclass(frozen=True)
 class Draft:
@@ -39,7 +41,6 @@ class Draft:
 
     Attributes:
         name: Name of the card, the configuration and the run.
-        source: The folder or file.
         saw: What was seen and guessed, as (heading, line).
         readers: Entries of the card's `reader`.
         unit: What a split never divides: "text", "group" or "subject".
@@ -51,7 +52,6 @@ class Draft:
     """
 
     name: str
-    source: Path
     saw: list[tuple[str, str]]
     readers: list[dict[str, str]]
     unit: str
@@ -72,6 +72,7 @@ class Draft:
             readers="\n".join(_entry(reader) for reader in self.readers),
             label_map=f"  label_map:\n{labels}" if labels else "",
             unit=self.unit,
+            test_share=_HELD_OUT if self.recipe == "text_pretrain" else _NOT_HELD_OUT,
             never_read=_yaml(self.never_read),
             saw="\n".join(f"- {heading}: {line}" for heading, line in self.saw),
         )

@@ -23,6 +23,9 @@ def init(
     text: Annotated[str | None, typer.Option("--text", help="Column of the texts, not the guess.")] = None,
     label: Annotated[str | None, typer.Option("--label", help="Column of the labels, not the guess.")] = None,
     language: Annotated[str, typer.Option("--language", help="Code of a table without such a column.")] = "und",
+    subject: Annotated[
+        str, typer.Option(metavar="REGEX", help="Searched in a scan's path; its first group is the subject.")
+    ] = "",
 ) -> None:
     """Look at your data and write a card draft and a configuration that runs; for scans a manifest too.
 
@@ -31,6 +34,10 @@ def init(
     [bold]Examples[/]
 
     $ fewlabel init /data/mri --out my-study
+
+    Scans of one person side by side, such as 1234_T1.nii and 1234_FLAIR.nii:
+
+    $ fewlabel init /data/flat --out my-study --subject '([^/_]+)_[^/]*$'
 
     $ fewlabel init reviews.csv --out my-study --text body --label stars
     """
@@ -44,9 +51,12 @@ def init(
         raise DataError(f"{source}: no such file or folder")
     if source.is_dir() and (text or label):
         raise FewlabelError(f"{source}: is a folder of scans; --text and --label are for a table of texts")
-    draft = _scans(source, to, name) if source.is_dir() else _texts(source, name, text, label, language)
+    if source.is_file() and subject:
+        raise FewlabelError(f"{source}: is a table of texts; --subject is for a folder of scans")
+    draft = _scans(source, to, name, subject) if source.is_dir() else _texts(source, name, text, label, language)
+    data = _kept_private(source, to / "private" / name) if source.is_dir() else source.resolve()
     for path, content in (
-        (card, draft.card(Path(os.path.relpath(source.resolve(), card.parent.resolve())).as_posix())),
+        (card, draft.card(Path(os.path.relpath(data, card.parent.resolve())).as_posix())),
         (config, draft.configuration),
     ):
         try:
@@ -104,7 +114,6 @@ def _texts(source: Path, name: str, text: str | None, label: str | None, languag
     reader = {"format": table.format, "member": source.name} | {k: v for k, v in (columns | file).items() if v}
     return Draft(
         name=name,
-        source=source,
         saw=saw,
         readers=[reader],
         unit="group" if table.group else "text",
@@ -116,13 +125,27 @@ def _texts(source: Path, name: str, text: str | None, label: str | None, languag
     )
 
 
-def _scans(source: Path, to: Path, name: str) -> Draft:
-    from toolkit.scans.audit import audit_folder
+def _kept_private(source: Path, private: Path) -> Path:
+    """A link to the folder of scans, whose path may name people, for the card to point at."""
+    from toolkit.scans.audit.private import writing
+
+    link = private.resolve() / "scans"
+    with writing(link):
+        link.unlink(missing_ok=True)
+        link.symlink_to(source.resolve(), target_is_directory=True)
+    return link
+
+
+def _scans(source: Path, to: Path, name: str, subject: str) -> Draft:
+    from toolkit.config import validate
+    from toolkit.scans.audit import AuditConfig, audit_folder
     from toolkit.scans.preprocessing import BELOW_IS_HU
     from toolkit.scans.volumes import split_path
 
     private = to / "private" / name
-    found = audit_folder(source, private)
+    found = audit_folder(
+        source, private, validate({"subject_pattern": subject}, AuditConfig, "fewlabel init --subject")
+    )
     manifest, refused = found.manifest, len(found.refused)
     kinds = manifest["modality"].replace("", "of unknown modality").value_counts()
     people = manifest["subject"].nunique()
@@ -141,7 +164,15 @@ def _scans(source: Path, to: Path, name: str) -> Draft:
         ),
         ("private", f"{private}/ holds paths and who is who; for your eyes only, but for audit.html"),
     ]
-    settings = f"manifest: private/{name}/manifest.csv"
+    saw += [("warning", f"{count:,} {kind}") for kind, count in found.warnings["warning"].value_counts().items()]
+    tables = f"private/{name}"
+    parting = f"fewlabel data split {tables}/manifest.csv --out {tables}/split"
+    saw.append(("note", f"nothing is held out to be tested on; {parting} does it, and the configuration says how"))
+    settings = (
+        f"# Nothing is held out to be tested on. To hold a fifth of the people out, run\n#   {parting}\n"
+        f"# and put in place of the next line\n#   manifest: {tables}/split/train.csv\n"
+        f"#   held_out: [{tables}/split/test.csv]\nmanifest: {tables}/manifest.csv"
+    )
     guessed = (manifest["modality"] == "CT?").sum()
     if guessed:
         saw.append(
@@ -161,7 +192,6 @@ def _scans(source: Path, to: Path, name: str) -> Draft:
     places = [split_path(path)[0].relative_to(source.resolve()) for path in manifest["path"]]
     return Draft(
         name=name,
-        source=source,
         saw=saw,
         readers=[{"format": "volume", "member": pattern} for pattern in sorted({_pattern(place) for place in places})],
         unit="subject",

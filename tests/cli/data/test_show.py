@@ -12,7 +12,7 @@ from scipy import ndimage
 from typer.testing import CliRunner, Result
 
 from toolkit.cli import app
-from toolkit.scans import Preprocessing, VolumeStore, preprocess, read_volume
+from toolkit.scans import Preprocessing, Volume, VolumeStore, preprocess, read_volume
 
 
 def show(*arguments: object) -> Result:
@@ -87,6 +87,7 @@ def test_seed_epoch_and_sample_choose_the_views(scan: Path, tmp_path: Path) -> N
         (["scan.nii.gz", "preprocessing.spacing_mm=[0, 1, 1]"], "preprocessing.spacing_mm"),
         (["scan.nii.gz", "--out", "wrong/views.png"], "there is no folder wrong; make it"),
         (["scan.nii.gz", "--at", "5", "500", "5"], "outside the scan"),
+        (["store/empty"], "no voxel above 0; --at I J K says where"),
     ],
 )
 def test_a_mistake_is_one_line_that_names_it(
@@ -94,6 +95,7 @@ def test_a_mistake_is_one_line_that_names_it(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("manifest.csv").write_text("path,subject\nscan.nii.gz,a\n")
+    VolumeStore("store").put("empty", Volume(np.zeros((1, 9, 9, 9), np.float32), np.eye(4)))
     result = show(*arguments)
     assert result.exit_code in (1, 2)
     lines = result.stderr.strip().splitlines()

@@ -74,7 +74,7 @@ def show(
     columns = [("the scan", [f"voxels of {spacing} mm"], volume.array[0])]
     columns.append((f"{size} voxels, as cut", [], patch(identity_parameters(size, 1))))
     for number in range(views):
-        parameters = sample_parameters(settings, seed, epoch, np.array([sample]), number)
+        parameters = sample_parameters(settings, seed, epoch, np.array([sample]), number, spacing_mm=volume.spacing_mm)
         columns.append((f"view {number}", describe(parameters, 0, size), patch(parameters)))
     low = centre[0] - size // 2
     write_private(to, captioned_png(columns, (low, low + size), volume.spacing_mm))
@@ -125,4 +125,6 @@ def _middle(array):  # type: ignore[no-untyped-def]
     import numpy as np
 
     voxels = np.argwhere(array > 0)
+    if not len(voxels):
+        raise DataError("the scan has no foreground, no voxel above 0; --at I J K says where to look")
     return tuple(voxels[np.square(voxels - voxels.mean(axis=0)).sum(axis=1).argmin()])

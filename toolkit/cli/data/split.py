@@ -9,7 +9,7 @@ from rich.text import Text
 
 from toolkit.cli.app import out
 from toolkit.cli.data.app import data
-from toolkit.errors import ConfigError
+from toolkit.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,7 +34,8 @@ def split(
 
     A subject is never parted, and neither are subjects with the same study or file or with scans that show the same
     (near-duplicates, by fingerprint): they are taken for one. Both files are manifests; name test.csv in `held_out` of
-    a pretraining, which then refuses to see any of it. Copies turned by degrees or mirrored are not found: .61 to .74
+    a pretraining, which then refuses to see any of it. A site or label that is on one side alone is warned of; a side
+    with one label where there are several is refused. Copies turned by degrees or mirrored are not found: .61 to .74
     alike at 6 degrees and .31 mirrored, against .83 that it takes.
 
     [bold]Examples[/]
@@ -56,10 +57,14 @@ def split(
     rows = read_manifest(manifest)
     train, test, units = split_manifest(rows, share=test_share, stratify=columns, seed=seed)
     sides = {"train": rows.iloc[train], "test": rows.iloc[test]}
+    _refuse_one_label(sides, rows)
     folder = private_folder(to)
     for side, part in sides.items():
         write_private(folder / f"{side}.csv", part.to_csv(index=False).encode())
     out.print(_counts(sides, columns))
+    for line in _one_sided(sides, columns):
+        out.print("[bold]warning[/] ", end="")
+        out.print(line, markup=False)
     for line in _merged(rows, units):
         out.print(line, markup=False)
     for side in sides:
@@ -79,6 +84,31 @@ def _counts(sides: "dict[str, pd.DataFrame]", columns: list[str]) -> Table:
         name = "" if column == "all" else value or "(empty)"
         table.add_row(column, Text(name), *subjects, *(str(len(part)) for part in chosen))
     return table
+
+
+def _refuse_one_label(sides: "dict[str, pd.DataFrame]", rows: "pd.DataFrame") -> None:
+    labels = set(rows["label"]) - {""}
+    for side, part in sides.items():
+        found = set(part["label"]) - {""}
+        if len(found) < 2 <= len(labels):
+            what = f"the label {found.pop()!r} alone" if found else "no label"
+            raise DataError(
+                f"the {side} side would have {what}, of {len(labels)}: nothing could be told apart there; give another "
+                "--test-share or --seed"
+            )
+
+
+def _one_sided(sides: "dict[str, pd.DataFrame]", columns: list[str]) -> list[str]:
+    """Sites, labels and other values that are missing on one side: what a test says, it does not say of them."""
+    lines = []
+    for column in dict.fromkeys([*columns, "site", "label"]):
+        subjects = {side: part.groupby(column)["subject"].nunique() for side, part in sides.items()}
+        for value in sorted(set().union(*(counts.index for counts in subjects.values())) - {""}):
+            counts = {side: int(subjects[side].get(value, 0)) for side in sides}
+            lines += [
+                f"{column} {value}: no {side} subject, of {sum(counts.values())}" for side in sides if not counts[side]
+            ]
+    return [*lines[:MAX_SHOWN], *([f"and {len(lines) - MAX_SHOWN} more"] if len(lines) > MAX_SHOWN else [])]
 
 
 def _merged(rows: "pd.DataFrame", units: "np.ndarray") -> list[str]:

@@ -2,7 +2,6 @@
 
 import json
 import multiprocessing
-import os
 import shutil
 import signal
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from toolkit.scans.cohort.card import write_card
 from toolkit.scans.cohort.config import CohortConfig
 from toolkit.scans.cohort.heads import Head, heads
 from toolkit.scans.cohort.subjects import MASKS, SCANS, write_subject
+from toolkit.scans.isolated import num_cores
 
 LABEL_COLUMNS = ["path", "subject", "accession", "label", "kind", "mask"]
 _CONFIG, _RECORDS, _PARTIAL, _LOCK = "cohort.yaml", ".records", ".partial", ".lock"
@@ -78,7 +78,7 @@ def _synthesize(config: CohortConfig, out: Path, num_workers: int | None) -> pd.
     if todo:
         done = config.num_subjects - len(todo)
         loaded = heads(config.brain, config.spacing_mm)
-        num_workers = min(num_workers or _num_cpus(), -(-len(todo) // (1 if num_workers else _SUBJECTS_A_WORKER)))
+        num_workers = min(num_workers or num_cores(), -(-len(todo) // (1 if num_workers else _SUBJECTS_A_WORKER)))
         for _ in track(_each(config, todo, loaded, out, num_workers), "making subjects", config.num_subjects, done):
             pass
     truth = pd.DataFrame([row for number in numbers for row in _record(out, number)])
@@ -181,7 +181,3 @@ def _check_folder(config: CohortConfig, out: Path) -> None:
             f"{out}: holds a cohort of {num_stored} subjects; a cohort can be made larger, not smaller: give another "
             "folder"
         )
-
-
-def _num_cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
