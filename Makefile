@@ -50,4 +50,6 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	  $$python -m venv $(VENV); \
 	fi
 	$(BIN)/python -m pip install --quiet --progress-bar off -c constraints.txt -e '.[dev,external,ray]'
+	@# Its dependencies bring torchvision, and are not used here.
+	$(BIN)/python -m pip install --quiet --progress-bar off -c constraints.txt --no-deps dynamic-network-architectures
 	@touch $@

@@ -11,11 +11,15 @@ import hashlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
+
+from pydantic import model_validator
 
 from toolkit.cards import data_digest, data_root, fetch, load_card, write_model_card
 from toolkit.config import RunConfig, Section, main
 from toolkit.console import log
 from toolkit.encoders import save_encoder
+from toolkit.encoders.networks import config_union as network_union
 from toolkit.encoders.scan import ScanEncoder, ScanEncoderConfig
 from toolkit.errors import ConfigError
 from toolkit.finetune import OnlineProbe, atlas_tasks
@@ -70,7 +74,7 @@ class Pretraining(Section):
     crops: CropConfig = CropConfig()
     pairs: PairConfig = SameCrop()
     views: ViewConfig = ViewConfig()
-    encoder: ScanEncoderConfig = ScanEncoderConfig()
+    encoder: network_union() = ScanEncoderConfig()  # type: ignore[valid-type]
     objective: config_union("scans") = SimCLRConfig()  # type: ignore[valid-type]
     training: TrainingConfig = TrainingConfig()
 
@@ -78,6 +82,12 @@ class Pretraining(Section):
     def method(self) -> str:
         """What the tables call it."""
         return self.objective.name
+
+    @model_validator(mode="after")
+    def _views_fit(self) -> Self:
+        if reason := self.encoder.refusal((self.views.patch_size,) * 3):
+            raise ValueError(f"views.patch_size: {self.views.patch_size} does not fit the encoder: {reason}")
+        return self
 
 
 class Config(Pretraining, RunConfig):
@@ -166,10 +176,12 @@ def run(config: Config, *, report: object = None) -> Result:
     write_model_card(
         folder.path,
         title="A scan encoder",
-        summary=f"A 3D residual network ({encoder.embed_dim} features), {config.method}, {training.num_steps} steps of "
-        f"{training.batch_size} patches of {config.views.patch_size} voxels, from {len(set(seen.subjects))} subjects.",
+        summary=f"A 3D network, {config.encoder.name} ({encoder.embed_dim} features), {config.method}, "
+        f"{training.num_steps} steps of {training.batch_size} patches of {config.views.patch_size} voxels, from "
+        f"{len(set(seen.subjects))} subjects.",
         library="monai",
-        usage="embeddings = encoder.embed(patches)  # (N, 1, I, J, K) raw intensities, RAS, at encoder.spacing_mm",
+        usage=f"embeddings = encoder.embed(patches)  # (N, {config.encoder.in_channels}, I, J, K) raw intensities, "
+        "RAS, at encoder.spacing_mm",
         cards=cards,
         config=config,
     )

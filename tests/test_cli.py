@@ -130,6 +130,14 @@ def test_ls_agrees_with_the_registry() -> None:
     assert listed == set(OBJECTIVES)
 
 
+def test_ls_knows_every_network() -> None:
+    from toolkit.encoders.networks import NETWORKS
+
+    lines = [line.split() for line in fewlabel("ls").output.splitlines()]
+    assert {line[1] for line in lines if line[0] == "network"} == set(NETWORKS)
+    assert all(len(line) > 5 for line in lines if line[0] == "network")  # each says what it is
+
+
 def test_objectives_explains_one() -> None:
     from toolkit.objectives import OBJECTIVES
 

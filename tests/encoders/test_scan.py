@@ -225,12 +225,29 @@ def test_instance_norm_of_a_single_voxel_is_refused() -> None:
         built.embed(np.zeros((1, 1, 24, 24, 24)))
 
 
-def test_an_encoder_saved_before_norms_could_be_chosen_loads(encoder: ScanEncoder, tmp_path: Path) -> None:
+def test_an_encoder_saved_before_networks_and_norms_could_be_chosen_loads(encoder: ScanEncoder, tmp_path: Path) -> None:
     encoder.save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
+    assert config["encoder"].pop("name") == "small_resnet"
     assert config["encoder"].pop("norm") == "batch"
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert ScanEncoder.from_pretrained(tmp_path).config == encoder.config
+
+
+def test_a_saved_network_that_is_not_installed_is_named(encoder: ScanEncoder, tmp_path: Path) -> None:
+    encoder.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["encoder"]["name"] = "elsewhere"
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="no network named 'elsewhere'"):
+        ScanEncoder.from_pretrained(tmp_path)
+
+
+def test_scans_embed_in_boxes(tmp_path: Path) -> None:
+    encoder = ScanEncoder(ScanEncoderConfig(width=4, patch_size=(24, 16, 8)), Preprocessing()).untrained(0)
+    data = np.random.default_rng([2]).random((40, 40, 40)).astype(np.float32) + 1
+    nib.save(nib.Nifti1Image(data, np.diag([2, 2, 2, 1])), tmp_path / "scan.nii.gz")
+    assert np.isfinite(encoder.embed([tmp_path / "scan.nii.gz"])).all()
 
 
 @pytest.mark.parametrize("norm", ["batch", "group"])

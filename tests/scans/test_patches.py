@@ -29,6 +29,16 @@ def test_a_cut_patch_is_the_array_itself_padded_with_0() -> None:
     )
 
 
+def test_boxes_are_cut_and_slide_as_cubes_do(textured: np.ndarray) -> None:
+    centres = np.array([[20, 21, 22], [1, 30, 2]])
+    cubes, boxes = cut_patches(textured, centres, 12), cut_patches(textured, centres, (12, 8, 4))
+    assert boxes.shape == (2, 1, 12, 8, 4)
+    np.testing.assert_array_equal(boxes, cubes[..., 2:10, 4:8])
+    slid = sliding_patches(textured + 1, (8, 8, 4), (4, 4, 2))
+    i, j, k = textured.shape[1:]
+    assert slid.shape == ((i // 4) * (j // 4) * (k // 2), 1, 8, 8, 4)
+
+
 def test_too_small_a_class_is_named() -> None:
     classes = np.full((4, 4, 4), -1)
     classes[0, 0, 0] = 0

@@ -17,12 +17,17 @@ from toolkit.config import field_lines, read_yaml
 from toolkit.errors import ConfigError, FewlabelError
 from toolkit.registry import nearest
 
+REGISTERED = {"objective": "objectives", "network": "encoders/networks"}
+"""What plug-ins may add to, and where ours lie."""
+Row = tuple[str, str, str, str]
+"""Kind, name, what it is, and where from."""
+
 
 @app.command("ls", rich_help_panel=FIND)
 def list_all(
     words: Annotated[list[str] | None, typer.Argument(metavar="WORD", help="Show lines with all of these.")] = None,
 ) -> None:
-    """List recipes, configurations, objectives and data cards.
+    """List recipes, configurations, objectives, networks, and cards of data and of public models.
 
     [bold]Examples[/]
 
@@ -30,16 +35,27 @@ def list_all(
 
     $ fewlabel ls card chinese
     """
+    rows = _all_rows()
+    wanted = [word.casefold() for word in words or []]
+    rows = [row for row in rows if all(word in " ".join(row).casefold() for word in wanted)]
+    if not rows:
+        raise FewlabelError(f"nothing matches {' '.join(words or [])!r}; `fewlabel ls` shows everything")
+    _show(rows)
+
+
+def _all_rows() -> list[Row]:
     rows = [
         (assets.SINGULAR[kind], asset.name, assets.summary(asset), asset.origin)
         for kind in assets.KINDS
         for asset in list_assets(kind)
     ]
-    rows += [("objective", name, meaning, origin) for name, (meaning, origin) in _objectives().items()]
-    wanted = [word.casefold() for word in words or []]
-    rows = [row for row in rows if all(word in " ".join(row).casefold() for word in wanted)]
-    if not rows:
-        raise FewlabelError(f"nothing matches {' '.join(words or [])!r}; `fewlabel ls` shows everything")
+    for kind, folder in REGISTERED.items():
+        found = _registered(folder, f"fewlabel.{kind}s")
+        rows += [(kind, name, meaning, origin) for name, (meaning, origin) in found.items()]
+    return rows
+
+
+def _show(rows: list[Row]) -> None:
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     for kind, name, meaning, origin in rows:
         left = f"{kind:<{widths[0]}}  [bold]{name:<{widths[1]}}[/]"
@@ -50,15 +66,15 @@ def list_all(
             out.print(line)
 
 
-def _objectives() -> dict[str, tuple[str, str]]:
-    """Name to (summary, origin) of each objective, read from the source: an import would load torch."""
+def _registered(folder: str, group: str) -> dict[str, tuple[str, str]]:
+    """Name to (summary, origin) of each class in `folder`, read from the source: an import would load torch."""
     found: dict[str, tuple[str, str]] = {}
-    for path in sorted((Path(__file__).parent.parent / "objectives").glob("*.py")):
+    for path in sorted((Path(__file__).parent.parent / folder).glob("*.py")):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             match node:
                 case ast.ClassDef(decorator_list=[ast.Call(func=ast.Name("register"), args=[ast.Constant(str(name))])]):
                     found[name] = (assets.first_line(ast.get_docstring(node)), "fewlabel")
-    for entry in entry_points(group="fewlabel.objectives"):
+    for entry in entry_points(group=group):
         found.setdefault(entry.name, ("", entry.dist.name if entry.dist else entry.value))
     return found
 
@@ -104,6 +120,8 @@ def _any_asset(name: str) -> Asset:
             continue
     # The path of a file fits every kind; its suffix tells.
     found = [asset for asset in found if asset.path.suffix == assets.SUFFIXES[asset.kind]]
+    if len({asset.path for asset in found}) == 1:  # cards of data and of models are both .md: the folder tells, if any
+        found = [asset for asset in found if asset.kind in asset.path.parts][:1] or found[:1]
     if not found:
         known = [asset.name for kind in assets.KINDS for asset in list_assets(kind)]
         raise FewlabelError(f"no recipe, configuration or card {name!r}; {nearest(name, known)}")
@@ -134,7 +152,7 @@ def objectives(
         _print_certificates(name)
         return
     if name is None:
-        list_all(["objective"])
+        _show([row for row in _all_rows() if row[0] == "objective"])
         return
     from toolkit.objectives import OBJECTIVES
 

@@ -1,26 +1,20 @@
-"""The scan encoder: a small 3D ResNet and the preprocessing that its input needs, in one saved folder."""
+"""The scan encoder: a network and the preprocessing that its input needs, in one saved folder."""
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import partial
-from itertools import count
-from math import gcd
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
-from monai.networks.nets.resnet import ResNet
-from pydantic import Field, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.checkpoint import checkpoint
 
-from toolkit.config import Section, validate
+from toolkit.config import validate
 from toolkit.console import log, track
+from toolkit.encoders.networks import NETWORKS, NetworkConfig, build_network
+from toolkit.encoders.networks.small_resnet import SmallResNetConfig
 from toolkit.encoders.sharing import share_weights
 from toolkit.errors import CheckpointError, ConfigError, DataError
 from toolkit.scans import Preprocessing, preprocess, read_volume, rescale, sliding_patches
@@ -28,81 +22,47 @@ from toolkit.scans.preprocessing import intensity_range, is_hounsfield
 
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
 FORMAT = "scan-encoder-1"
+DEFAULT_NETWORK = "small_resnet"
+"""Of encoders that were saved before there were others."""
 
 
-class ScanEncoderConfig(Section):
-    """Shape of the network."""
-
-    in_channels: int = Field(1, gt=0)
-    """Channels of a scan."""
-    patch_size: int = Field(24, ge=8)
-    """Voxels along each side of the patches it is trained on; it accepts others too."""
-    width: int = Field(16, gt=0)
-    """Channels of the first stage; each later one has twice as many."""
-    blocks: tuple[int, int, int, int] = (1, 1, 1, 1)
-    """Residual blocks of each of the four stages."""
-    stem_kernel: int = Field(5, ge=1)
-    """Kernel of the first convolution."""
-    stem_stride: int = Field(3, ge=1)
-    """Stride of the first convolution. 2 sees finer detail at about three times the cost."""
-    pooled_stages: tuple[int, ...] = (4,)
-    """Stages (1 to 4) whose spatial means make up the embedding."""
-    norm: Literal["batch", "group", "instance"] = "batch"
-    """Group norm (Wu & He 2018, arXiv:1803.08494) does not depend on the batch, so gradient caching can use it; 8
-    groups, fewer in thin stages. Instance norm is one group a channel."""
-
-    @property
-    def min_side(self) -> int:
-        """Voxels that a patch's sides need."""
-        return 8 if self.norm != "instance" else next(side for side in count(8) if self._last_side(side) > 1)
-
-    @model_validator(mode="after")
-    def _leaves_something(self) -> "ScanEncoderConfig":
-        if self.patch_size < self.min_side:  # only for instance norm: the field's own limit is the other norms'
-            raise ValueError(
-                f"norm: instance leaves nothing of a last stage of one voxel; give patch_size from {self.min_side}, or "
-                "norm: group"
-            )
-        return self
-
-    def _last_side(self, side: int) -> int:
-        side = (side + self.stem_kernel // 2 * 2 - self.stem_kernel) // self.stem_stride + 1
-        for _ in range(3):
-            side = (side - 1) // 2 + 1
-        return side
+ScanEncoderConfig = SmallResNetConfig
+"""Of the network that a CPU can train; see `toolkit.encoders.networks` for all."""
 
 
 class ScanEncoder(nn.Module):
-    """MONAI's ResNet of basic blocks without max pooling (He et al. 2015, arXiv:1512.03385), in 3D.
+    """A network of any family, and the preprocessing that its input needs.
 
     Args:
-        config: Shape of the network.
+        config: Which network, and its shape.
         preprocessing: How raw scans become its input; saved with the weights.
 
     Attributes:
+        network: The network itself.
+        family: What kind of network it is.
+        channels: Of each map, fine to coarse.
+        stride: Voxels of one cell of the coarsest map, along each axis.
         embed_dim: Length of an embedding.
         spacing_mm: Voxel size that `embed` expects.
+
+    Raises:
+        ConfigError: The network is made for voxels of another size than the preprocessing's.
     """
 
-    def __init__(self, config: ScanEncoderConfig, preprocessing: Preprocessing) -> None:
+    def __init__(self, config: NetworkConfig, preprocessing: Preprocessing) -> None:
         super().__init__()
-        self.config = config
+        voxel_mm = getattr(config, "voxel_mm", None)
+        if voxel_mm and voxel_mm != preprocessing.spacing_mm:
+            raise ConfigError(
+                f"encoder.voxel_mm: {voxel_mm}, but preprocessing.spacing_mm: {preprocessing.spacing_mm}; give both "
+                "the same, or leave voxel_mm empty"
+            )
+        self.config: Any = config
         self.preprocessing = preprocessing
-        widths = [config.width * 2**stage for stage in range(4)]
-        self.network = ResNet(
-            block="basic",
-            layers=list(config.blocks),
-            block_inplanes=widths,
-            n_input_channels=config.in_channels,
-            conv1_t_size=config.stem_kernel,
-            conv1_t_stride=config.stem_stride,
-            no_max_pool=True,
-            feed_forward=False,
-        ).to(memory_format=torch.channels_last_3d)  # a fifth faster on a CPU
-        if config.norm != "batch":
-            _replace_batch_norms(self.network, config.norm)
-        self._checkpointing = False
-        self.embed_dim = sum(widths[stage - 1] for stage in config.pooled_stages)
+        self.network = build_network(config)
+        self.family, self.channels, self.stride = self.network.family, self.network.channels, self.network.stride
+        self.embed_dim = self.network.embed_dim
+        self._fitting: set[tuple[int, ...]] = set()  # shapes of a patch that were looked at
 
     def untrained(self, seed: int) -> Self:
         """A new encoder of the same shape with random weights."""
@@ -117,30 +77,30 @@ class ScanEncoder(nn.Module):
 
     def set_gradient_checkpointing(self, enabled: bool) -> None:
         """Whether training forgets activations within stages and computes them again in the backward pass."""
-        self._checkpointing = enabled
+        self.network.set_gradient_checkpointing(enabled)
 
     def forward(self, patches_BCIJK: Tensor) -> list[Tensor]:
-        """Feature maps of the four stages, fine to coarse, each (B, width * 2**stage, i, j, k)."""
-        net = self.network
-        x = net.act(net.bn1(net.conv1(patches_BCIJK.to(memory_format=torch.channels_last_3d))))
-        features = []
-        for stage in (net.layer1, net.layer2, net.layer3, net.layer4):
-            # oneDNN's bfloat16 weight gradient of a 3^3 kernel over 2^3 voxels reads memory that nobody wrote
-            # (torch 2.13, CPU). Stages that come down to so few voxels run in float32, which costs nothing.
-            small = x.device.type == "cpu" and min(x.shape[2:]) <= 4
-            with torch.autocast(x.device.type, enabled=False) if small else nullcontext():
-                x = self._through(stage, x.to(torch.promote_types(x.dtype, torch.float32)) if small else x)
-            features.append(x)
-        return features
+        """Feature maps, fine to coarse, each (B, its channels, i, j, k).
 
-    def _through(self, stage: nn.Module, x: Tensor) -> Tensor:
-        if self._checkpointing and self.training and torch.is_grad_enabled():
-            return _checkpointed(stage, x)
-        return stage(x)
+        Raises:
+            DataError: The patches have another number of channels, or sides that the network does not take.
+        """
+        self.refuse_shape(tuple(patches_BCIJK.shape))
+        return self.network(patches_BCIJK)
+
+    @torch.compiler.disable
+    def refuse_shape(self, shape: tuple[int, ...]) -> None:
+        """Raises DataError where patches (B, C, I, J, K) of this shape do not fit."""
+        channels = self.config.in_channels
+        if shape[1:] in self._fitting:
+            return
+        if len(shape) != 5 or shape[1] != channels or self.config.refusal(shape[2:]):
+            raise DataError(f"patches of shape {shape}; expected (N, {channels}, I, J, K), {self.config.wanted}")
+        self._fitting.add(shape[1:])
 
     def pooled(self, features: list[Tensor]) -> Tensor:
-        """Spatial means of the pooled stages side by side, (B, embed_dim)."""
-        return torch.cat([features[stage - 1].mean(dim=(2, 3, 4)) for stage in self.config.pooled_stages], dim=1)
+        """What becomes of maps as an embedding: spatial means, (B, embed_dim)."""
+        return self.network.pooled(features)
 
     @torch.inference_mode()
     def embed(
@@ -174,11 +134,7 @@ class ScanEncoder(nn.Module):
             scans = track(x, progress) if progress else x
             rows = [self._embed_scan(path, batch_size) for path in scans]
             return np.stack(rows) if rows else np.zeros((0, self.embed_dim), np.float32)
-        if x.ndim != 5 or x.shape[1] != self.config.in_channels or min(x.shape[2:]) < self.config.min_side:
-            raise DataError(
-                f"patches of shape {x.shape}; expected (N, {self.config.in_channels}, I, J, K), "
-                f"sides from {self.config.min_side}"
-            )
+        self.refuse_shape(x.shape)
         was_training = self.training
         self.eval()
         starts = range(0, len(x), batch_size)
@@ -233,7 +189,8 @@ class ScanEncoder(nn.Module):
                 f"{folder / CONFIG_FILE}: `fewlabel` is {saved.get('fewlabel')!r}, expected {FORMAT!r}"
             )
         try:
-            config = validate(saved.get("encoder", {}), ScanEncoderConfig, f"{folder / CONFIG_FILE}: encoder")
+            shape = {"name": DEFAULT_NETWORK} | saved.get("encoder", {})
+            config = validate(shape, NETWORKS.get(shape["name"]).Config, f"{folder / CONFIG_FILE}: encoder")
             spec = validate(saved.get("preprocessing", {}), Preprocessing, f"{folder / CONFIG_FILE}: preprocessing")
         except ConfigError as error:
             raise CheckpointError("; ".join(error.mistakes)) from error
@@ -258,7 +215,8 @@ class ScanEncoder(nn.Module):
 
     def _embed_scan(self, path: str | Path, batch_size: int) -> np.ndarray:
         volume = preprocess(read_volume(path), self.preprocessing)
-        patches = sliding_patches(volume.array, self.config.patch_size, self.config.patch_size // 2)
+        sides = self.config.sides
+        patches = sliding_patches(volume.array, sides, tuple(side // 2 for side in sides))
         return self.embed(patches, batch_size, intensity=(0.0, 1.0)).mean(axis=0)
 
     def _normalised(self, patches: np.ndarray, intensity: tuple[float, float] | None) -> np.ndarray:
@@ -286,38 +244,3 @@ class ScanEncoder(nn.Module):
     @property
     def _device(self) -> torch.device:
         return next(self.parameters()).device
-
-
-def _replace_batch_norms(network: nn.Module, norm: str) -> None:
-    """Puts another norm in the place of each batch norm: MONAI's own argument reaches only the first one."""
-    for parent in list(network.modules()):
-        for name, layer in list(parent.named_children()):
-            if isinstance(layer, _BatchNorm):
-                channels = layer.num_features
-                # Groups of at least two channels: of one channel over one voxel a norm leaves nothing.
-                groups = channels if norm == "instance" else max(1, gcd(16, channels) // 2)
-                setattr(parent, name, nn.GroupNorm(groups, channels))
-
-
-@torch.compiler.disable(recursive=False)  # the compiler takes `context_fn` for something else, and gradients fail
-def _checkpointed(stage: nn.Module, x: Tensor) -> Tensor:
-    return checkpoint(stage, x, use_reentrant=False, context_fn=partial(_recomputing, stage))
-
-
-def _recomputing(stage: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """Contexts of a stage's first computation and of its second."""
-    return nullcontext(), _still_statistics(stage)
-
-
-@contextmanager
-def _still_statistics(stage: nn.Module) -> Iterator[None]:
-    """Batch norms see the same batch a second time, which must not count twice: it goes into copies, then dropped."""
-    norms = [layer for layer in stage.modules() if isinstance(layer, _BatchNorm)]
-    kept = [(layer, name, buffer) for layer in norms for name, buffer in layer.named_buffers(recurse=False)]
-    for layer, name, buffer in kept:
-        setattr(layer, name, buffer.clone())
-    try:
-        yield
-    finally:
-        for layer, name, buffer in kept:
-            setattr(layer, name, buffer)

@@ -11,6 +11,8 @@ from pydantic import Field
 from torch import nn
 
 from toolkit.config import Section
+from toolkit.encoders.networks import NETWORKS
+from toolkit.errors import ConfigError
 from toolkit.objectives.base import OBJECTIVES, Objective, PairObjective, register
 
 for _module in iter_modules(__path__):
@@ -29,10 +31,27 @@ def config_union(modality: str) -> Any:
 
 
 def build_objective(config: Section, encoder: nn.Module, seed: int = 0) -> Objective:
-    """The method that `config` names, around `encoder`, its heads drawn with `seed`."""
+    """The method that `config` names, around `encoder`, its heads drawn with `seed`.
+
+    Raises:
+        ConfigError: The method cannot train a network of this kind.
+    """
+    refuse_family(config.name, encoder)  # type: ignore[attr-defined]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return OBJECTIVES.get(config.name)(config, encoder)  # type: ignore[attr-defined]
+
+
+def refuse_family(name: str, encoder: nn.Module) -> None:
+    """Raises ConfigError where the method `name` needs another kind of network than `encoder` is."""
+    families, family = OBJECTIVES.get(name).families, getattr(encoder, "family", None)
+    if families is None or family is None or family in families:
+        return
+    fitting = [network for network in NETWORKS if NETWORKS.get(network).family in families]
+    raise ConfigError(
+        f"objective.name: {name} cannot train a {family}; set encoder.name: {' or '.join(fitting)}, or take another "
+        "objective"
+    )
 
 
 __all__ = ["OBJECTIVES", "Objective", "PairObjective", "build_objective", "config_union", "register"]

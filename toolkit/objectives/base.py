@@ -29,6 +29,10 @@ class Objective(nn.Module):
     """Where the method's monitors are in order, before those of `toolkit.training.alarms`."""
     claims: ClassVar[tuple[Claim, ...]] = ()
     """What its losses are checked against; see `toolkit.objectives.certify`."""
+    families: ClassVar[tuple[str, ...] | None] = None
+    """The kinds of network that it can train (`Network.family`); any if not given."""
+    num_views: ClassVar[int] = 2
+    """How many views of each sample a batch of scans has to hold."""
 
     def __init__(self, config: Section, encoder: nn.Module) -> None:
         super().__init__()
