@@ -7,14 +7,12 @@ test subject is refused. Writes results.csv, summary.csv, comparisons.csv, predi
 cell of the study is kept as it is done: cut off, it goes on where it was.
 """
 
-import multiprocessing
 import time
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+from pydantic import Field
 
 from toolkit import load_encoder
 from toolkit.cards import data_digest, fetch, load_card
@@ -22,17 +20,16 @@ from toolkit.config import RunConfig, Section, main
 from toolkit.encoders import encoder_digest
 from toolkit.encoders.scan import ScanEncoder
 from toolkit.encoders.text import TextEncoder
-from toolkit.errors import ConfigError, TrainingError
+from toolkit.errors import ConfigError
 from toolkit.finetune import StudyConfig, Task, TrainedConfig, atlas_tasks, lineup, run_study, text_tasks
-from toolkit.finetune.jobs import end_with_parent
+from toolkit.finetune.external import External, external_methods
+from toolkit.finetune.jobs import workers
+from toolkit.finetune.samples import write_samples
 from toolkit.reports import Report, write_report
 from toolkit.scans import AtlasTaskConfig, RegisteredScans, read_registered, refuse_pretrained_on
 from toolkit.splits import refuse_seen
 from toolkit.text import divide_corpora
 from toolkit.training import RunFolder, refuse_several_processes, set_num_threads
-
-MAX_WORKERS = 8
-"""Each worker holds an encoder and its own copy of the libraries, about half a gigabyte."""
 
 
 class LabelEfficiency(Section):
@@ -50,6 +47,8 @@ class LabelEfficiency(Section):
     """Training from random weights."""
     finetune: TrainedConfig = TrainedConfig(lr=2e-4)
     """Training from the pretrained weights."""
+    external: dict[str, External] = Field(default_factory=dict)
+    """Public models as reference lines, by the name that the tables give them."""
     allow_seen: bool = False
     """Test on subjects that pretraining saw: only to study the leak itself."""
 
@@ -63,6 +62,9 @@ class Config(LabelEfficiency, RunConfig):
     """How the encoder was pretrained, for the column of that name."""
     cards: tuple[str, ...]
     """Data cards of the task, the same as in pretraining, so that the same part is held out."""
+    write_samples: Path | None = None
+    """Only write the samples of the task to this folder, for an encoder that runs elsewhere, and end. What it makes of
+    them is a row of the study as `external.NAME.embeddings`."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +85,12 @@ def run(config: Config, *, report: object = None) -> Result:
     refuse_several_processes("label_efficiency")
     num_threads = set_num_threads(config.num_threads)
     encoder = load_encoder(config.encoder)
+    if not isinstance(encoder, ScanEncoder | TextEncoder):
+        raise ConfigError(f"encoder: {config.encoder} is not one that fewlabel saved; name it under external")
     cards = [load_card(name) for name in config.cards]
     data = {card.name: data_digest(card) for card in cards} | {"encoder": encoder_digest(config.encoder)}
-    folder = RunFolder(config.output, config, ignore=("encoder",), data=data)
+    public, what = external_methods(config.external, getattr(encoder, "preprocessing", None))
+    folder = RunFolder(config.output, config, ignore=("encoder", "write_samples"), data=data | what)
     registered = None
     if isinstance(encoder, ScanEncoder):
         registered = read_registered([(card, fetch(card)) for card in cards], encoder.preprocessing)
@@ -96,18 +101,12 @@ def run(config: Config, *, report: object = None) -> Result:
         tasks = text_tasks(corpora, config.task, max_test_per_class=config.max_test_per_class, seed=config.seed)
         for task in tasks:
             refuse_seen(config.encoder, task.test_groups, allow=config.allow_seen)
-    methods = lineup(encoder, config.pretraining, config.scratch, config.finetune)
-    # A fresh process for each worker: threads of this one would not survive a fork.
-    spawn = multiprocessing.get_context("spawn")
-    try:
-        workers = ProcessPoolExecutor(min(num_threads, MAX_WORKERS), mp_context=spawn, initializer=end_with_parent)
-        with workers as executor:
-            run_study(tasks, methods, config.study, folder.path, executor)
-    except BrokenProcessPool:
-        raise TrainingError(
-            "a worker of the study was killed, probably for want of memory; lower num_threads and run the same command "
-            "again: finished cells are kept"
-        ) from None
+    if config.write_samples:
+        write_samples(tasks, config.write_samples)
+        return Result(encoder, tasks, folder, registered)
+    methods = [*lineup(encoder, config.pretraining, config.scratch, config.finetune), *public]
+    with workers(num_threads) as executor:
+        run_study(tasks, methods, config.study, folder.path, executor)
     folder.log_timing(f"label-efficiency study: {tasks[0].leg}", time.monotonic() - started)
     tables = [pd.read_csv(folder.path / f"{name}.csv") for name in ("results", "summary", "comparisons")]
     write_report(folder.path / "report.html", Report("Label efficiency", *tables))

@@ -19,6 +19,7 @@ from toolkit.cards import data_digest, data_root, fetch, load_card, write_model_
 from toolkit.config import RunConfig, Section, main
 from toolkit.console import log
 from toolkit.encoders import save_encoder
+from toolkit.encoders.checkpoints import Init, initialise
 from toolkit.encoders.networks import config_union as network_union
 from toolkit.encoders.scan import ScanEncoder, ScanEncoderConfig
 from toolkit.errors import ConfigError
@@ -75,6 +76,8 @@ class Pretraining(Section):
     pairs: PairConfig = SameCrop()
     views: ViewConfig = ViewConfig()
     encoder: network_union() = ScanEncoderConfig()  # type: ignore[valid-type]
+    init: Init | None = None
+    """Weights to start from, of a public model or of another run."""
     objective: config_union("scans") = SimCLRConfig()  # type: ignore[valid-type]
     training: TrainingConfig = TrainingConfig()
 
@@ -116,10 +119,11 @@ def run(config: Config, *, report: object = None) -> Result:
     if config.manifest and config.training.evaluate_every:
         raise ConfigError("training.evaluate_every: a manifest has no labelled patches to look at; leave it empty")
     encoder = ScanEncoder(config.encoder, config.preprocessing).untrained(config.seed)
+    loaded = initialise(encoder, config.init) if config.init else None
     objective = build_objective(config.objective, encoder, seed=config.seed)
     preflight(config.training, config.trackers, objective)
     cards = [load_card(name) for name in config.cards]
-    data = {card.name: data_digest(card) for card in cards}
+    data = {card.name: data_digest(card) for card in cards} | ({"init": str(loaded)} if loaded else {})
     for name, table in {"manifest": config.manifest, "points": config.crops.points}.items():
         if table and table.is_file():
             data[name] = hashlib.sha256(table.read_bytes()).hexdigest()[:16]
@@ -127,7 +131,7 @@ def run(config: Config, *, report: object = None) -> Result:
         rows = read_manifest(config.manifest)
         if config.crops.label_share:
             data["label maps"] = label_maps_digest(rows, config.label_maps)
-    folder = RunFolder(config.output, config, ignore=("store",), data=data)
+    folder = RunFolder(config.output, config, ignore=("store", "init"), data=data)
     store = config.store or (config.manifest.parent if config.manifest else data_root()) / "store"
     registered, about = None, {}
     with main_process_first():
@@ -162,6 +166,7 @@ def run(config: Config, *, report: object = None) -> Result:
         sampler=config.sampler,
         crops=config.crops,
         pairs=config.pairs,
+        num_views=objective.num_views,
         **about,
     )
     evaluate = None
@@ -172,7 +177,7 @@ def run(config: Config, *, report: object = None) -> Result:
     result = Result(encoder, {config.objective.name: folder.metrics_path}, batches)
     if config.plan or not is_main_process():
         return result
-    save_encoder(encoder, folder.path / "encoder", seen)
+    save_encoder(encoder, folder.path / "encoder", seen, loaded)
     write_model_card(
         folder.path,
         title="A scan encoder",

@@ -1,4 +1,4 @@
-"""Recipes, configurations and data cards: where they lie, and a recipe as a module.
+"""Recipes, configurations and cards of data and models: where they lie, and a recipe as a module.
 
 Three places, in this order: the working folder, the installed package, the repository of an editable install.
 So a copy that somebody made with `fewlabel cp` and changed is always the one that is used.
@@ -11,16 +11,19 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
+from toolkit.console import setup_logging
 from toolkit.errors import ConfigError
 from toolkit.registry import nearest
 
-Kind = Literal["recipes", "configs", "data_cards"]
+Kind = Literal["recipes", "configs", "data_cards", "model_cards"]
 """A kind of asset is named by its folder."""
 KINDS: tuple[Kind, ...] = get_args(Kind)
-SINGULAR: dict[Kind, str] = {"recipes": "recipe", "configs": "configuration", "data_cards": "card"}
-SUFFIXES: dict[Kind, str] = {"recipes": ".py", "configs": ".yaml", "data_cards": ".md"}
+SINGULAR: dict[Kind, str] = {
+    "recipes": "recipe", "configs": "configuration", "data_cards": "card", "model_cards": "public model"
+}  # fmt: skip
+SUFFIXES: dict[Kind, str] = {"recipes": ".py", "configs": ".yaml", "data_cards": ".md", "model_cards": ".md"}
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -101,6 +104,18 @@ def load_recipe(name: str) -> ModuleType:
         del sys.modules[module_name]
         raise
     return module
+
+
+def run_recipe(name: str, values: dict[str, Any]) -> None:
+    """Runs a recipe in a process of its own, which could unpickle this function but none of a recipe's.
+
+    Args:
+        name: As `load_recipe` takes it.
+        values: Of its configuration, as plain data.
+    """
+    setup_logging()
+    recipe = load_recipe(name)
+    recipe.run(recipe.Config.model_validate(values))
 
 
 def summary(asset: Asset) -> str:

@@ -9,7 +9,7 @@ import torch
 from tests.finetune.synthetic import TinyEncoder, scan_task, text_task
 from toolkit.finetune.frozen import embed, weights_digest
 from toolkit.finetune.task import Task
-from toolkit.finetune.trained import FineTune, Scratch, TrainedConfig, _augmented, _batches, _probe_head
+from toolkit.finetune.trained import FineTune, Scratch, TrainedConfig, _augmented, _batches, probe_head
 
 CONFIG = TrainedConfig(min_steps=60, batch_size=16, lr=1e-2, head_lr=1e-2)
 
@@ -44,7 +44,7 @@ def test_the_head_starts_as_a_linear_probe(num_classes: int) -> None:
     task = text_task() if num_classes == 2 else scan_task()
     encoder = TinyEncoder(2)
     features = embed(encoder, task.pool)
-    head = _probe_head(features, task.pool_labels, num_classes)
+    head = probe_head(features, task.pool_labels, num_classes)
     centred = features - features.mean(axis=0)
     scale = np.sqrt((centred**2).sum(axis=1).mean())
     from sklearn.linear_model import LogisticRegression
@@ -57,7 +57,7 @@ def test_the_head_starts_as_a_linear_probe(num_classes: int) -> None:
 
 def test_a_class_without_labels_is_not_predicted() -> None:
     features = np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32)
-    head = _probe_head(features, np.tile([0, 2], 4), 3)
+    head = probe_head(features, np.tile([0, 2], 4), 3)
     with torch.no_grad():
         assert 1 not in head(torch.from_numpy(features)).argmax(dim=1)
 

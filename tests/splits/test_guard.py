@@ -203,3 +203,31 @@ def test_public_names_are_not_compared_with_pseudonyms_but_files_and_likeness_ar
     public = Seen(["colin27"], ["h3"], ["cc1"], public=True)
     with pytest.raises(DataError, match="also in the pretraining data"):
         refuse_overlap(public, public, near=same_start)
+
+
+def test_an_encoder_saw_what_the_one_that_it_started_from_saw(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder in (first, second):
+        folder.mkdir()
+    record_seen(first, Seen(["s1"], ["file 1"], [""], public=True))
+    record_seen(second, Seen(["s2"], ["file 2"], [""], public=True), before=first)
+    refuse_seen(second, Seen(["s3"], ["file 3"], [""], public=True))
+    for subject, content in (("s1", "x"), ("s2", "x"), ("x", "file 1")):
+        with pytest.raises(DataError, match="in the pretraining data"):
+            refuse_seen(second, Seen([subject], [content], [""], public=True))
+    assert json.loads((second / SEEN_FILE).read_text())["num_without_fingerprint"] == 2
+
+
+def test_weights_of_which_nobody_knows_what_they_saw_are_warned_of(
+    tmp_path: Path, log_lines: pytest.LogCaptureFixture
+) -> None:
+    first, second, third = (tmp_path / name for name in ("first", "second", "third"))
+    for folder in (first, second, third):
+        folder.mkdir()
+    record_seen(first, ["a"], unknown="weights of medicalnet")
+    record_seen(second, ["b"], before=first)
+    record_seen(third, ["c"], before=tmp_path)  # a folder without a record
+    for folder, origin in ((first, "of medicalnet"), (second, "of medicalnet"), (third, "without a record")):
+        log_lines.clear()
+        refuse_seen(folder, ["other"])
+        assert [origin in line and "nothing can tell" in line for line in log_lines.messages] == [True]

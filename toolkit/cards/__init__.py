@@ -1,9 +1,10 @@
-"""Data cards: what a data set is, where it comes from, how it is fetched and verified, and how it is read."""
+"""Cards of data (what they are, how they are fetched, verified and read), of saved encoders and of public models."""
 
 from toolkit.cards.card import DataCard, list_cards, load_card
 from toolkit.cards.facts import Split
 from toolkit.cards.fetch import data_digest, data_root, fetch, verify
 from toolkit.cards.model_card import without_folders, write_model_card
+from toolkit.cards.public_model import PublicModel, list_public_models, load_public_model
 from toolkit.cards.reader import (
     GettextReader,
     JsonLinesReader,
@@ -23,6 +24,7 @@ __all__ = [
     "LinesReader",
     "Member",
     "ParquetReader",
+    "PublicModel",
     "Reader",
     "Source",
     "Split",
@@ -33,7 +35,9 @@ __all__ = [
     "data_root",
     "fetch",
     "list_cards",
+    "list_public_models",
     "load_card",
+    "load_public_model",
     "verify",
     "without_folders",
     "write_model_card",

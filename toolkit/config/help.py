@@ -1,16 +1,19 @@
 """The fields of a configuration as help text and as a JSON Schema, both from the same docstrings."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_origin
 
 from toolkit.config.mistakes import allowed_values, sections_in
 from toolkit.config.section import Section
 
 
 def field_lines(schema: type[Section], prefix: str = "") -> Iterator[str]:
-    """One line a key: dotted path, default, allowed values, meaning; sections are walked through."""
+    """One line a key: dotted path, default, allowed values, meaning; sections are walked through.
+
+    NAME stands for the names that users give in a mapping.
+    """
     for name, field in schema.model_fields.items():
-        path = f"{prefix}{name}"
+        path = f"{prefix}{name}{'.NAME' if get_origin(field.annotation) is dict else ''}"
         below = sections_in(field.annotation)
         if below:
             for section in below:

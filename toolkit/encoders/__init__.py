@@ -1,6 +1,7 @@
 """Scan and text encoders behind one contract; the preprocessing or the tokenizer travels with the weights."""
 
 import hashlib
+import re
 import shutil
 from collections.abc import Hashable, Iterable
 from pathlib import Path
@@ -11,15 +12,21 @@ from toolkit.files import replace_folder
 from toolkit.splits import Seen, record_seen
 
 if TYPE_CHECKING:
+    from toolkit.encoders.checkpoints import Loaded
+    from toolkit.encoders.external import FunctionEncoder, StoredEmbeddings
     from toolkit.encoders.scan import ScanEncoder
     from toolkit.encoders.text import TextEncoder
 
+FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+"""`module:function`, which no path of a folder looks like."""
 
-def load_encoder(folder: str | Path) -> "ScanEncoder | TextEncoder":
-    """Opens a saved encoder of either kind, ready to embed.
+
+def load_encoder(folder: str | Path) -> "ScanEncoder | TextEncoder | FunctionEncoder | StoredEmbeddings":
+    """Opens an encoder, ready to embed: one that fewlabel saved, or somebody else's.
 
     Args:
-        folder: What `save_pretrained` wrote, such as `runs/demo/scans/encoder`.
+        folder: What `save_pretrained` wrote, such as `runs/demo/scans/encoder`; or `module:function`, or a Parquet file
+            of embeddings, see `toolkit.encoders.external`.
 
     Returns:
         An encoder whose `embed(x)` gives float32 `(N, embed_dim)`; its preprocessing is inside. For scans `x` is an
@@ -28,7 +35,17 @@ def load_encoder(folder: str | Path) -> "ScanEncoder | TextEncoder":
 
     Raises:
         CheckpointError: No encoder of fewlabel there, or its weights do not fit.
+        ConfigError: No such function.
+        DataError: Embeddings that cannot be used.
     """
+    if str(folder).endswith(".parquet"):
+        from toolkit.encoders.external import StoredEmbeddings
+
+        return StoredEmbeddings(folder)
+    if FUNCTION.fullmatch(str(folder)):
+        from toolkit.encoders.external import FunctionEncoder
+
+        return FunctionEncoder(str(folder))
     folder = Path(folder)
     if (folder / "pooling.json").is_file():
         from toolkit.encoders.text import TextEncoder
@@ -49,17 +66,23 @@ def encoder_digest(folder: str | Path) -> str:
     return hashlib.sha256(repr(files).encode()).hexdigest()[:16]
 
 
-def save_encoder(encoder: "ScanEncoder | TextEncoder", folder: Path, seen: Seen | Iterable[Hashable]) -> None:
+def save_encoder(
+    encoder: "ScanEncoder | TextEncoder",
+    folder: Path,
+    seen: Seen | Iterable[Hashable],
+    started_from: "Loaded | None" = None,
+) -> None:
     """Writes an encoder and what its pretraining saw; a kill leaves the folder as it was, or complete.
 
     Args:
         encoder: What to save.
         folder: Where `load_encoder` will find it.
         seen: What the pretraining data show; subjects or groups suffice where there are no scans.
+        started_from: What was loaded into it before: the encoder saw what those weights saw.
     """
     partial = folder.with_name(f".{folder.name}.partial")
     if partial.exists():
         shutil.rmtree(partial)
     encoder.save_pretrained(partial)
-    record_seen(partial, seen)
+    record_seen(partial, seen, **(started_from.seen if started_from else {}))
     replace_folder(partial, folder)

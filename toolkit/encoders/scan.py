@@ -12,10 +12,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from toolkit.config import validate
-from toolkit.console import log, track
+from toolkit.console import track
 from toolkit.encoders.networks import NETWORKS, NetworkConfig, build_network
 from toolkit.encoders.networks.small_resnet import SmallResNetConfig
 from toolkit.encoders.sharing import share_weights
+from toolkit.encoders.weights import load_weights
 from toolkit.errors import CheckpointError, ConfigError, DataError
 from toolkit.scans import Preprocessing, preprocess, read_volume, rescale, sliding_patches
 from toolkit.scans.preprocessing import intensity_range, is_hounsfield
@@ -195,23 +196,8 @@ class ScanEncoder(nn.Module):
         except ConfigError as error:
             raise CheckpointError("; ".join(error.mistakes)) from error
         encoder = cls(config, spec)
-        encoder._load(weights, folder / WEIGHTS_FILE, strict)
+        load_weights(encoder, weights, str(folder / WEIGHTS_FILE), strict=strict)
         return encoder.eval()
-
-    def _load(self, weights: dict[str, Tensor], path: Path, strict: bool) -> None:
-        own = self.state_dict()
-        problems = {
-            "missing": sorted(own.keys() - weights.keys()),
-            "unexpected": sorted(weights.keys() - own.keys()),
-            "of another shape": sorted(k for k in own.keys() & weights.keys() if own[k].shape != weights[k].shape),
-        }
-        found = "; ".join(f"{len(keys)} {kind} ({', '.join(keys[:3])})" for kind, keys in problems.items() if keys)
-        if found and strict:
-            raise CheckpointError(f"{path}: keys {found}; the weights belong to another network")
-        if found:
-            log.warning("%s: keys %s; the others were loaded", path, found)
-        unfit = {*problems["unexpected"], *problems["of another shape"]}
-        self.load_state_dict({k: v for k, v in weights.items() if k not in unfit}, strict=False)
 
     def _embed_scan(self, path: str | Path, batch_size: int) -> np.ndarray:
         volume = preprocess(read_volume(path), self.preprocessing)

@@ -73,7 +73,7 @@ class Scratch:
         self, labelled: Inputs, labels: np.ndarray, test: Inputs, num_classes: int, seed: int
     ) -> np.ndarray:
         """Probabilities of the test samples, (M, K) float32."""
-        with _one_thread(seed):
+        with one_thread(seed):
             encoder = self.encoder.untrained(seed)
             head = nn.Linear(encoder.embed_dim, num_classes)
             _train(encoder, head, labelled, labels, self.config, seed)
@@ -107,9 +107,9 @@ class FineTune:
         self, labelled: Inputs, labels: np.ndarray, test: Inputs, num_classes: int, seed: int
     ) -> np.ndarray:
         """Probabilities of the test samples, (M, K) float32."""
-        with _one_thread(seed):
+        with one_thread(seed):
             encoder = deepcopy(self.encoder)
-            head = _probe_head(embed(encoder, labelled), labels, num_classes)
+            head = probe_head(embed(encoder, labelled), labels, num_classes)
             _train(encoder, head, labelled, labels, self.config, seed)
             return _predict(encoder, head, test)
 
@@ -181,7 +181,7 @@ def _augmented(patches: np.ndarray, max_shift: int, rng: np.random.Generator) ->
     return out
 
 
-def _probe_head(features: np.ndarray, labels: np.ndarray, num_classes: int) -> nn.Linear:
+def probe_head(features: np.ndarray, labels: np.ndarray, num_classes: int) -> nn.Linear:
     """A linear layer that predicts as logistic regression on centred features does."""
     mean = features.mean(axis=0)
     scale = np.sqrt(((features - mean) ** 2).sum(axis=1).mean()) or 1.0
@@ -204,7 +204,7 @@ def _predict(encoder: nn.Module, head: nn.Linear, test: Inputs) -> np.ndarray:
 
 
 @contextmanager
-def _one_thread(seed: int) -> Iterator[None]:
+def one_thread(seed: int) -> Iterator[None]:
     """Seeded, and on one thread: then a cell gives the same bits alone or beside others."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -76,14 +77,28 @@ def refuse_overlap(pretraining: Seen, test: Seen, *, near: Near | None = None, a
     _refuse(_record(pretraining), test, near, allow)
 
 
-def record_seen(folder: Path, seen: Seen | Iterable[Hashable]) -> None:
+def record_seen(
+    folder: Path, seen: Seen | Iterable[Hashable], *, before: Path | None = None, unknown: str = ""
+) -> None:
     """Writes beside a saved encoder what its pretraining saw, as digests and fingerprints that name nobody.
 
     Args:
         folder: The encoder's folder.
         seen: The pretraining data; subjects or groups suffice where there are no scans.
+        before: Folder of a saved encoder that pretraining started from: what that one saw, this one saw too.
+        unknown: Weights that pretraining started from, in words, if nothing says what those saw; `refuse_seen` warns.
     """
     record = _record(seen if isinstance(seen, Seen) else Seen(list(seen)))
+    if before is not None and (before / SEEN_FILE).is_file():
+        earlier = _read_record(before / SEEN_FILE)
+        lists = [key for key, value in record.items() if isinstance(value, list)]
+        record |= {key: sorted({*record[key], *earlier.get(key, ())}) for key in lists}
+        record["num_without_fingerprint"] += earlier.get("num_without_fingerprint", 0)
+        unknown = unknown or earlier.get("unknown", "")
+    elif before is not None:
+        unknown = unknown or "an encoder without a record"
+    if unknown:
+        record["unknown"] = unknown
     (folder / SEEN_FILE).write_text(json.dumps(record) + "\n", encoding="utf-8")
 
 
@@ -109,8 +124,15 @@ def refuse_seen(
                 f"{folder}: no {SEEN_FILE}, so nothing says that its pretraining left the test subjects out"
             )
         return
+    record = _read_record(path)
+    if record.get("unknown"):
+        log.warning("%s: started from %s: nothing can tell whether those saw a test subject", folder, record["unknown"])
+    _refuse(record, test if isinstance(test, Seen) else Seen(list(test)), near, allow)
+
+
+def _read_record(path: Path) -> dict[str, Any]:
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         newer = record.get("format", 1) > FORMAT
         assert {"subjects", "keys"} <= record.keys()
     except (OSError, ValueError, AttributeError, TypeError, AssertionError) as error:
@@ -119,10 +141,10 @@ def refuse_seen(
         ) from None
     if newer:
         raise DataError(f"{path}: written by a newer fewlabel (format {record['format']}); update this one")
-    _refuse(record, test if isinstance(test, Seen) else Seen(list(test)), near, allow)
+    return record
 
 
-def _record(seen: Seen) -> dict[str, object]:
+def _record(seen: Seen) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "subjects": sorted(set(map(_digest, seen.subjects))),
@@ -133,7 +155,7 @@ def _record(seen: Seen) -> dict[str, object]:
     }
 
 
-def _refuse(record: dict[str, object], test: Seen, near: Near | None, allow: bool) -> None:
+def _refuse(record: dict[str, Any], test: Seen, near: Near | None, allow: bool) -> None:
     _refuse_other_keys(set(record["keys"]), test, allow)
     found = []
     known = set(record["subjects"])
@@ -181,12 +203,12 @@ def _kinds(marks: set[str]) -> str:
     return " and ".join(keys + ["names without a key"] * (NO_KEY in marks))
 
 
-def _same_files(record: dict[str, object], test: Seen) -> set[int]:
+def _same_files(record: dict[str, Any], test: Seen) -> set[int]:
     known = set(record.get("content_hashes", ()))
     return {row for row, content in enumerate(test.content_hashes) if content and _digest(content) in known}
 
 
-def _near(record: dict[str, object], test: Seen, near: Near | None) -> set[int]:
+def _near(record: dict[str, Any], test: Seen, near: Near | None) -> set[int]:
     known = list(record.get("fingerprints", ()))
     rows = [row for row, fingerprint in enumerate(test.fingerprints) if fingerprint]
     if not test.content_hashes:  # no scans

@@ -1,0 +1,117 @@
+"""Weights that a pretraining starts from, and public models in a study, by the command."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from safetensors.torch import save_file
+
+from tests.encoders.networks.examples import tiny_encoder
+from tests.recipes.conftest import Command
+from tests.recipes.test_bad_input import assert_one_line
+from toolkit.encoders import load_encoder
+
+PRETRAIN = """
+cards: [heads]
+preprocessing: {spacing_mm: [4, 4, 4]}
+encoder: {width: 4, patch_size: 8}
+views: {patch_size: 8, shift_voxels: 1}
+objective: {name: simclr, hidden_dim: 16, projection_dim: 8}
+training: {num_steps: 1, batch_size: 8, log_every: 1, lr: 1.0e-12}
+num_threads: 1
+"""
+STUDY = """
+cards: [heads]
+task: lobes
+atlas: {patch_size: 8, pool_per_class: 12, test_per_class: 6, num_unlabelled: 20}
+study: {budgets: [2], num_draws: 2, trained_budgets: [], methods: [majority, raw, ssl-probe, external]}
+num_threads: 1
+"""
+MODULE = """
+def blocks(patches):
+    return patches.reshape(len(patches), -1)[:, ::17]
+"""
+
+
+@pytest.fixture(scope="module")
+def started(working_folder: Path, fewlabel: Command) -> Iterator[Path]:
+    """A folder with `pretrain.yaml`, `study.yaml`, weights, and a run that started from them."""
+    folder = working_folder / "external"
+    folder.mkdir()
+    source = tiny_encoder("small_resnet", seed=5, patch_size=8).network
+    save_file(
+        {name: tensor.contiguous() for name, tensor in source.state_dict().items()}, folder / "Secret.safetensors"
+    )
+    (folder / "pretrain.yaml").write_text(f"output: {folder / 'run'}\n{PRETRAIN}", encoding="utf-8")
+    (folder / "study.yaml").write_text(
+        f"output: {folder / 'study'}\nencoder: {folder / 'run/encoder'}\n{STUDY}", encoding="utf-8"
+    )
+    (working_folder / "my_public_model.py").write_text(MODULE, encoding="utf-8")
+    init = [f"init.path={folder / 'Secret.safetensors'}", "init.origin=monai"]
+    outcome = fewlabel("run", "scan_pretrain", "--config", str(folder / "pretrain.yaml"), *init)
+    assert outcome.exit_code == 0, outcome.stderr
+    yield folder
+    (working_folder / "my_public_model.py").unlink()
+    sys.modules.pop("my_public_model", None)
+
+
+def test_a_pretraining_starts_from_the_weights(started: Path) -> None:
+    ours = load_encoder(started / "run/encoder").network.state_dict()
+    theirs = tiny_encoder("small_resnet", seed=5, patch_size=8).network.state_dict()
+    assert all((ours[name] - theirs[name]).abs().max() < 1e-6 for name in ours if name.endswith("conv1.weight"))
+
+
+def test_the_provenance_holds_the_files_digest_and_the_encoder_no_path(started: Path) -> None:
+    provenance = json.loads((started / "run/provenance.json").read_text())
+    assert provenance["data"]["init"].startswith("monai sha256:")
+    for path in (started / "run/encoder").iterdir():
+        assert b"Secret" not in path.read_bytes()
+    assert "external/Secret" not in (started / "run/README.md").read_text()
+
+
+def test_a_study_of_it_warns_that_nobody_knows_what_the_weights_saw(
+    started: Path, fewlabel: Command, without_workers: None
+) -> None:
+    models = "external={dots: {function: 'my_public_model:blocks', card: ct_fm}}"
+    outcome = fewlabel("run", "label_efficiency", "--config", str(started / "study.yaml"), models)
+    assert outcome.exit_code == 0, outcome.stderr
+    assert "started from weights of monai sha256:" in outcome.stderr
+    assert "external.dots: pretrained on: 148,000 CT scans" in outcome.stderr
+    summary = pd.read_csv(started / "study/summary.csv")
+    assert set(summary.query("method == 'external'")["pretraining"]) == {"dots"}
+    assert "function my_public_model:blocks" in (started / "study/provenance.json").read_text()
+    assert "dots (public)" in (started / "study/report.html").read_text()
+
+
+def test_samples_are_written_and_the_study_is_not_run(started: Path, fewlabel: Command, tmp_path: Path) -> None:
+    arguments = [f"write_samples={tmp_path / 'samples'}", f"output={tmp_path / 'study'}"]
+    outcome = fewlabel("run", "label_efficiency", "--config", str(started / "study.yaml"), *arguments)
+    assert outcome.exit_code == 0, outcome.stderr
+    assert sorted(path.suffix for path in (tmp_path / "samples").iterdir()) == [".npy", ".parquet"]
+    assert not (tmp_path / "study/results.csv").exists()
+
+
+def test_what_an_encoder_started_from_was_seen_by_it(started: Path, fewlabel: Command, tmp_path: Path) -> None:
+    init = [f"init.path={started / 'run/encoder'}", "init.origin=fewlabel", f"output={tmp_path / 'again'}"]
+    outcome = fewlabel("run", "scan_pretrain", "--config", str(started / "pretrain.yaml"), *init)
+    assert outcome.exit_code == 0, outcome.stderr
+    first, second = (
+        json.loads((run / "encoder/pretrained_on.json").read_text()) for run in (started / "run", tmp_path / "again")
+    )
+    assert second["unknown"] == first["unknown"] and second["subjects"] == first["subjects"]
+
+
+def test_weights_that_do_not_fit_end_a_run_before_it_begins(started: Path, fewlabel: Command, tmp_path: Path) -> None:
+    arguments = ["run", "scan_pretrain", "--config", str(started / "pretrain.yaml"), f"output={tmp_path / 'run'}"]
+    init = [f"init.path={started / 'Secret.safetensors'}", "init.origin=monai"]
+    assert_one_line(fewlabel(*arguments, *init, "encoder.width=8"), 1, "of another shape (bn1.bias, ")
+    assert_one_line(fewlabel(*arguments, "init.path=none.pth", "init.origin=nnssl"), 1, "weights for resenc_unet")
+    assert not (tmp_path / "run").exists()
+    assert_one_line(
+        fewlabel("run", "label_efficiency", "--config", str(started / "study.yaml"), "encoder=my_public_model:blocks"),
+        2,
+        "is not one that fewlabel saved; name it under external",
+    )

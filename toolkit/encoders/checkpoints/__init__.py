@@ -1,0 +1,116 @@
+"""Other people's weights, from a local file, through explicit maps of names. One file an origin.
+
+encoder: {name: resnet, depth: 18, shortcut: A, dilated: true}
+init: {path: resnet_18_23dataset.pth, origin: medicalnet}
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from torch import Tensor, nn
+
+from toolkit.config import Section
+from toolkit.console import log
+from toolkit.encoders.checkpoints.fewlabel import FEWLABEL
+from toolkit.encoders.checkpoints.files import file_digest, read_checkpoint
+from toolkit.encoders.checkpoints.medicalnet import MEDICALNET
+from toolkit.encoders.checkpoints.monai import MONAI
+from toolkit.encoders.checkpoints.nnssl import NNSSL
+from toolkit.encoders.checkpoints.origin import ANY_NETWORK, KeyMap, Origin
+from toolkit.encoders.checkpoints.swin_unetr_ssl import SWIN_UNETR_SSL
+from toolkit.encoders.weights import KeyReport, load_weights
+from toolkit.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from toolkit.encoders.scan import ScanEncoder
+
+OriginName = Literal["fewlabel", "medicalnet", "monai", "nnssl", "swin_unetr_ssl"]
+ORIGINS: dict[str, Origin] = {origin.name: origin for origin in (FEWLABEL, MEDICALNET, MONAI, NNSSL, SWIN_UNETR_SSL)}
+assert tuple(ORIGINS) == get_args(OriginName)
+
+
+class Init(Section):
+    """Weights to start from."""
+
+    path: Path
+    """The file; with origin fewlabel also the folder of a saved encoder."""
+    origin: OriginName
+    """Whose it is, which says what its names become; `toolkit/encoders/checkpoints` has a file for each."""
+    strict: bool = True
+    """Refuse a file that lacks a tensor of the network, has one more, or one of another shape. False: load what fits
+    and log the rest."""
+    repeat_stem: bool = False
+    """Where the file's first kernel sees one channel and the network has several: repeat it and divide by their number,
+    so that equal channels give what one gave (as nnU-Net does)."""
+
+    @property
+    def file(self) -> Path:
+        """The file itself."""
+        return self.path / "model.safetensors" if self.path.is_dir() else self.path
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What was loaded into a network, and from what.
+
+    Attributes:
+        report: Tensors that fitted, and those that did not.
+        left_out: The file's names of heads and decoders, which an encoder has no place for.
+        digest: SHA-256 of the file.
+        file: Where it lies.
+    """
+
+    origin: str
+    report: KeyReport
+    left_out: tuple[str, ...]
+    digest: str
+    file: Path
+
+    @property
+    def seen(self) -> dict[str, Any]:
+        """For `splits.record_seen`: the encoder whose record says what the weights saw, or that nothing says it."""
+        return {"before": self.file.parent} if self.origin == "fewlabel" else {"unknown": f"weights of {self}"}
+
+    def __str__(self) -> str:
+        return f"{self.origin} sha256:{self.digest}"
+
+
+def initialise(encoder: "ScanEncoder", init: Init) -> Loaded:
+    """Copies the weights that `init` names into an encoder, in place.
+
+    Args:
+        encoder: Its network is one that the origin has a map for.
+        init: The file.
+
+    Raises:
+        CheckpointError: The file cannot be read, is of another origin or does not fit; the message counts the tensors
+            that are missing, unexpected and of another shape.
+    """
+    origin, network = ORIGINS[init.origin], encoder.config.name
+    keys = origin.maps.get(network) or origin.maps.get(ANY_NETWORK)
+    if keys is None:
+        raise CheckpointError(
+            f"init.origin: {init.origin} has weights for {', '.join(sorted(origin.maps))}, not for {network}; "
+            "change encoder.name"
+        )
+    path = init.file
+    weights, left_out = keys.translate(origin.read(read_checkpoint(path), path))
+    if init.repeat_stem:
+        weights |= _repeated(weights, encoder.network, keys)
+    report = load_weights(encoder.network, weights, str(path), strict=init.strict)
+    loaded = Loaded(init.origin, report, tuple(left_out), file_digest(path), path)
+    log.info("init: %d tensors of %s, %d of its heads left out", len(report.matched), loaded, len(left_out))
+    return loaded
+
+
+def _repeated(weights: dict[str, Tensor], network: nn.Module, keys: KeyMap) -> dict[str, Tensor]:
+    own, repeated = network.state_dict(), {}
+    for name in keys.stem:
+        if name in weights and name in own and weights[name].shape[1] == 1:
+            channels = own[name].shape[1]
+            repeated[name] = weights[name].repeat_interleave(channels, dim=1) / channels
+    return repeated
+
+
+__all__ = ["ORIGINS", "Init", "Loaded", "Origin", "initialise"]

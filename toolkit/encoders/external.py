@@ -1,0 +1,180 @@
+"""Encoders that are not ours: a function by its name, or embeddings that were computed elsewhere.
+
+`toolkit.load_encoder("my_ctfm:embed")` and `toolkit.load_encoder("embeddings.parquet")` open them.
+"""
+
+import hashlib
+import importlib
+import inspect
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from toolkit.encoders.checkpoints.files import file_digest
+from toolkit.errors import ConfigError, DataError
+
+COLUMNS = ("id", "embedding")
+BATCH_SIZE = 64
+
+Samples = Sequence[str] | np.ndarray
+"""Texts, or patches (N, C, I, J, K)."""
+
+
+class FunctionEncoder:
+    """A function as an encoder: of anybody's model, with whatever it needs around it.
+
+    It gets up to 64 samples at a time: patches (N, C, I, J, K), float32, with intensities of 0 to 1 as the study's
+    preprocessing leaves them (for CT with `window`, HU follow from `window_hu`), axes towards right, anterior and
+    superior; or a list of texts. It gives an array (N, D).
+
+    Args:
+        name: `module:function`; the module may lie in the working folder.
+
+    Attributes:
+        digest: Of the module's source, and of the function's own attribute `digest` where it has one: let that change
+            with the weights.
+
+    Raises:
+        ConfigError: There is no such module or function.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.function = named_function(name)
+        source = inspect.getsourcefile(sys.modules[name.partition(":")[0]])
+        code = file_digest(source) if source else ""
+        own = getattr(self.function, "digest", "")
+        self.digest = hashlib.sha256(f"{name} {code} {own}".encode()).hexdigest()[:16]
+
+    def embed(self, x: Samples) -> np.ndarray:
+        """Embeddings (N, D), float32.
+
+        Raises:
+            DataError: The function gave another number of rows, values that are not finite, or rows of another length
+                than before.
+        """
+        parts: list[np.ndarray] = []
+        for start in range(0, len(x), BATCH_SIZE):
+            part = x[start : start + BATCH_SIZE]
+            rows = checked_rows(self.function(part), len(part), self.name)
+            if parts and rows.shape[1] != parts[0].shape[1]:
+                raise DataError(
+                    f"{self.name}: rows of {rows.shape[1]} numbers after rows of {parts[0].shape[1]}; give one length"
+                )
+            parts.append(rows)
+        return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
+
+
+class StoredEmbeddings:
+    """Embeddings in a Parquet file as an encoder: a model that runs elsewhere, on samples that `write_samples` wrote.
+
+    Args:
+        path: A row a sample: `id` (see `sample_ids`) and `embedding`, a list of numbers of one length.
+
+    Attributes:
+        digest: Of the ids and the embeddings.
+
+    Raises:
+        DataError: The file cannot be read, lacks a column, has an id twice, rows of several lengths or values that are
+            not finite.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        try:
+            table = pq.read_table(self.path, columns=list(COLUMNS))
+        except (OSError, pa.ArrowException) as error:
+            reason = " ".join(str(error).split())[:150]
+            raise DataError(
+                f"{path}: cannot be read ({reason}); give a Parquet file with the columns {' and '.join(COLUMNS)}"
+            ) from None
+        ids = table["id"].cast(pa.string()).to_pylist()
+        lengths = {-1 if row is None else len(row) for row in table["embedding"].to_pylist()}
+        if len(lengths) > 1 or -1 in lengths:
+            raise DataError(f"{path}: embedding: rows of several lengths ({_few(sorted(lengths))}); write one length")
+        twice = sorted(name for name, times in Counter(ids).items() if times > 1)
+        if twice:
+            raise DataError(f"{path}: id: {len(twice)} come more than once ({_few(twice)}); write each once")
+        self._rows = checked_rows(table["embedding"].to_pylist(), len(ids), str(path))
+        self._places = {name: place for place, name in enumerate(ids)}
+        self.digest = hashlib.sha256(repr(ids).encode() + self._rows.tobytes()).hexdigest()[:16]
+
+    def embed(self, x: Samples) -> np.ndarray:
+        """The rows of samples, (N, D), float32.
+
+        Raises:
+            DataError: A sample has no row.
+        """
+        ids = sample_ids(x)
+        missing = sorted(set(ids) - self._places.keys())
+        if missing:
+            raise DataError(
+                f"{self.path}: {len(missing)} of {len(set(ids))} samples have no row ({_few(missing)}); write the "
+                "samples anew (write_samples) and embed all of them"
+            )
+        return self._rows[[self._places[name] for name in ids]]
+
+
+def sample_ids(x: Samples) -> list[str]:
+    """16 hex digits of each sample's content: a name that neither path nor person is in.
+
+    Args:
+        x: Texts, or patches (N, C, I, J, K), taken as float32.
+    """
+    if isinstance(x, np.ndarray):
+        contents = (np.ascontiguousarray(patch, np.float32) for patch in x)
+        return [hashlib.sha256(repr(patch.shape).encode() + patch.tobytes()).hexdigest()[:16] for patch in contents]
+    return [hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16] for text in x]
+
+
+def named_function(name: str) -> Callable[[Any], Any]:
+    """The function that `module:function` names.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    module_name, _, attribute = name.partition(":")
+    here = str(Path.cwd())
+    sys.path.append(here)  # last, so that a file of the working folder hides no package
+    try:
+        found = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ConfigError(f"{name}: {error}; put {module_name}.py into the working folder, or install it") from None
+    except ValueError:  # an empty name
+        raise ConfigError(f"{name!r}: name a function as module:function") from None
+    finally:
+        sys.path.remove(here)
+    function = getattr(found, attribute, None)
+    if not callable(function):
+        known = [key for key, value in vars(found).items() if callable(value) and not key.startswith("_")]
+        has = _few(sorted(known)) or "none"
+        raise ConfigError(f"{name}: {module_name} has no function {attribute!r}; it has {has}")
+    return function  # type: ignore[no-any-return]
+
+
+def checked_rows(rows: Any, num_samples: int, name: str) -> np.ndarray:
+    """`rows` as float32 (num_samples, D).
+
+    Raises:
+        DataError: Another shape, or values that are not finite; `name` is in the message.
+    """
+    try:
+        array = np.asarray(rows.detach().cpu() if hasattr(rows, "detach") else rows, np.float32)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{name}: gave something that is no array of numbers ({error})") from None
+    if array.ndim != 2 or len(array) != num_samples or not array.shape[1]:
+        raise DataError(f"{name}: embeddings of shape {array.shape} where ({num_samples}, D) was expected")
+    bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
+    if len(bad):
+        raise DataError(f"{name}: {len(bad)} embeddings with values that are not finite (rows {_few(bad.tolist())})")
+    return array
+
+
+def _few(names: Sequence[Any], most: int = 3) -> str:
+    return ", ".join(map(str, names[:most])) + (", ..." if len(names) > most else "")
