@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from toolkit.config import Section
+from toolkit.encoders.networks.vit import ViTConfig
 from toolkit.encoders.scan import ScanEncoder, ScanEncoderConfig
 from toolkit.encoders.text import TextEncoder, TextEncoderConfig
 from toolkit.objectives import build_objective
@@ -53,10 +54,13 @@ def tiny_batch(size: int, seed: int = 0) -> dict[str, torch.Tensor]:
     return {f"view{i}": torch.randn(size, 1, 2, 2, 2, generator=generator, dtype=torch.float64) for i in range(2)}
 
 
-def example_encoder(modality: str) -> nn.Module:
-    """An untrained encoder, the same each time."""
+def example_encoder(modality: str, families: tuple[str, ...] | None = None, norm: str = "batch") -> nn.Module:
+    """An untrained encoder, the same each time: convolutional, unless a method needs a transformer."""
     if modality == "scans":
-        return ScanEncoder(ScanEncoderConfig(width=4), Preprocessing()).untrained(0)
+        if families and "cnn" not in families:
+            vit = ViTConfig(hidden_size=12, num_layers=1, num_heads=2)
+            return ScanEncoder(vit, Preprocessing()).untrained(0)
+        return ScanEncoder(ScanEncoderConfig(width=4, norm=norm), Preprocessing()).untrained(0)
     config = TextEncoderConfig(num_layers=1, hidden_size=16, num_heads=2, dropout=0.0)
     return TextEncoder.from_scratch(config, tokenizer(), seed=0)
 
@@ -67,7 +71,8 @@ def example_batch(modality: str, size: int = 8, shard: int = 0, num_shards: int 
         generator = torch.Generator().manual_seed(2)
         view0 = torch.rand(size, 1, 24, 24, 24, generator=generator)
         view1 = view0 + 0.1 * torch.rand(view0.shape, generator=generator)
-        return {"view0": view0.chunk(num_shards)[shard], "view1": view1.chunk(num_shards)[shard]}
+        batch = {"view0": view0, "view1": view1, "draws": torch.arange(size)}
+        return {name: rows.chunk(num_shards)[shard] for name, rows in batch.items()}
     store = TokenStore.build(TEXTS, ["en"] * len(TEXTS), tokenizer(), 32)
     batches = MaskedBatches(store, tokenizer(), MaskingConfig(share=0.3), batch_size=size, seed=0, temperature=1.0)
     return batches.batch(0, shard, num_shards)

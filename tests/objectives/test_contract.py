@@ -16,7 +16,7 @@ from toolkit.training import Step
 def make(name: str) -> Any:
     torch.manual_seed(0)
     cls = OBJECTIVES.get(name)
-    return build_objective(cls.Config(), example_encoder(cls.modality))
+    return build_objective(cls.Config(), example_encoder(cls.modality, cls.families))
 
 
 def step(objective: Any, batch: Any, seed: int = 1) -> Step:

@@ -9,10 +9,8 @@ from torch import nn
 
 from tests.objectives.examples import TEXTS, example_batch, example_encoder, tokenizer
 from tests.training.processes import run_together
-from toolkit.encoders.scan import ScanEncoder, ScanEncoderConfig
 from toolkit.errors import ConfigError
 from toolkit.objectives import OBJECTIVES, build_objective
-from toolkit.scans import Preprocessing
 from toolkit.text import MaskedBatches, MaskingConfig, TokenStore
 from toolkit.training import TrainingConfig
 from toolkit.training.engine import Engine
@@ -27,7 +25,8 @@ class Views:
     def batch(self, step: int, shard: int = 0, num_shards: int = 1) -> dict[str, torch.Tensor]:
         size = BATCH_SIZE // num_shards
         whole = example_batch("scans", BATCH_SIZE)
-        return {n: view.roll(step, 0)[shard * size : (shard + 1) * size].double() for n, view in whole.items()}
+        rows = {name: tensor.roll(step, 0)[shard * size : (shard + 1) * size] for name, tensor in whole.items()}
+        return {name: part.double() if part.is_floating_point() else part for name, part in rows.items()}
 
 
 def batches(modality: str) -> Any:
@@ -42,15 +41,12 @@ def independent(name: str) -> nn.Module:
     """The method with norms that do not look at the batch."""
     cls = OBJECTIVES.get(name)
     config = cls.Config(**({"head_norm": "layer"} if "head_norm" in cls.Config.model_fields else {}))
-    if cls.modality == "text":
-        return build_objective(config, example_encoder("text"))
-    encoder = ScanEncoder(ScanEncoderConfig(width=8, norm="group"), Preprocessing()).untrained(0)
-    return build_objective(config, encoder)
+    return build_objective(config, example_encoder(cls.modality, cls.families, norm="group"))
 
 
 def default(name: str) -> nn.Module:
     cls = OBJECTIVES.get(name)
-    return build_objective(cls.Config(), example_encoder(cls.modality))
+    return build_objective(cls.Config(), example_encoder(cls.modality, cls.families))
 
 
 def engine_and_feed(

@@ -34,7 +34,7 @@ class Batches:
 
 def trained(name: str, folder: Path, cut_off_at: int | None = None) -> tuple[dict[str, torch.Tensor], str]:
     cls = OBJECTIVES.get(name)
-    objective = build_objective(cls.Config(), example_encoder(cls.modality))
+    objective = build_objective(cls.Config(), example_encoder(cls.modality, cls.families))
     run_folder = RunFolder(folder, CONFIG)
     try:
         fit(objective, Batches(cls.modality, cut_off_at), CONFIG, run_folder, 0, "test")

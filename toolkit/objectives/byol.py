@@ -29,7 +29,8 @@ class BYOLConfig(Section):
     """Width of both heads' hidden layers; four times the default encoder's features, where the paper's 4,096 are
     twice."""
     projection_dim: int = Field(128, gt=1)
-    """Width of both heads' outputs, in which views are compared."""
+    """Width of both heads' outputs, in which views are compared; as many as the default encoder's features, where the
+    paper's 256 are an eighth."""
     head_norm: HeadNorm = "batch"
     """Norm of the heads' hidden layers. Batch norm depends on the batch, so that gradient caching needs another; with
     layer norm, BYOL works with good starting weights only (Richemond et al. 2020, arXiv:2010.10241)."""

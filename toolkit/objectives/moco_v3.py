@@ -28,7 +28,7 @@ class MoCoV3Config(Section):
     hidden_dim: int = Field(256, gt=0)
     """Width of the heads' hidden layers; the paper's 4,096 are twice its encoder's features too."""
     projection_dim: int = Field(128, gt=1)
-    """Width of both heads' outputs, in which queries and keys are compared."""
+    """Width of both heads' outputs, in which queries and keys are compared; the paper's is 256."""
     head_norm: HeadNorm = "batch"
     """Norm of the heads. Batch norm depends on the batch, so that gradient caching needs another."""
     gather: bool = True

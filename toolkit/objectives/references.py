@@ -133,6 +133,18 @@ def swapped_prediction_collapsed(n: int, d: int) -> float:
     return math.log(d)
 
 
+def reconstruction(predicted: np.ndarray, target: np.ndarray, normalize_targets: bool) -> float:
+    """He et al. 2022, section 3, with targets normalised cell by cell."""
+    total = 0.0
+    for guess, cell in zip(predicted, target, strict=True):
+        if normalize_targets:
+            mean = math.fsum(cell) / len(cell)
+            variance = math.fsum((v - mean) ** 2 for v in cell) / (len(cell) - 1)
+            cell = [(v - mean) / math.sqrt(variance + 1e-6) for v in cell]
+        total += math.fsum((g - v) ** 2 for g, v in zip(guess, cell, strict=True)) / len(guess)
+    return total / len(predicted)
+
+
 def _cosine(a: np.ndarray, b: np.ndarray) -> float:
     return float(a @ b) / (math.sqrt(float(a @ a)) * math.sqrt(float(b @ b)))
 

@@ -1,0 +1,99 @@
+"""SparK: what is guessed, from what, and which encoders and patches it takes."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from tests.objectives.examples import example_batch
+from toolkit.encoders.scan import ScanEncoder, ScanEncoderConfig
+from toolkit.errors import ConfigError
+from toolkit.objectives import build_objective
+from toolkit.objectives.masking import split_cells, to_cells
+from toolkit.objectives.spark import SparKConfig
+from toolkit.scans import Preprocessing
+
+
+def spark(encoder: dict[str, Any] | None = None, **options: Any) -> Any:
+    network = ScanEncoder(ScanEncoderConfig(**{"width": 4, **(encoder or {})}), Preprocessing()).untrained(0)
+    return build_objective(SparKConfig(**options), network)
+
+
+def test_cells_are_those_of_the_coarsest_map_with_enough_of_them() -> None:
+    """Maps of 8, 4, 2 and 1 places a side, of patches of 24 voxels."""
+    assert spark().reconstructor.cell == (6, 6, 6)
+    assert spark(min_cells=8).reconstructor.cell == (12, 12, 12)
+    assert spark(min_cells=65).reconstructor.cell == (3, 3, 3)
+    assert spark({"patch_size": 96}).reconstructor.cell == (24, 24, 24)
+    assert spark({"patch_size": 72}).reconstructor.cell == (24, 24, 24)
+    assert spark({"stem_stride": 2}).reconstructor.cell == (8, 8, 8)
+
+
+def test_targets_are_the_hidden_cells_and_the_count_is_their_number() -> None:
+    objective, batch = spark(normalize_targets=False), example_batch("scans")
+    predicted, target, pooled = objective.reconstructor(objective.encoder, batch["view0"], batch["draws"])
+    hidden, _ = split_cells(batch["draws"], 64, 0.6)
+    cells = to_cells(batch["view0"], (6, 6, 6))
+    for row in range(8):
+        assert torch.equal(target[row], cells[row][hidden[row]])
+    assert predicted.shape == target.shape == (8, 38, 216) and pooled.shape == (8, objective.encoder.embed_dim)
+    step = objective(batch)
+    assert step.count == 8 * 38
+    expected = (predicted - target).square().mean()
+    torch.testing.assert_close(step.loss_sum / step.count, expected)
+
+
+def test_guesses_follow_from_what_is_visible_alone() -> None:
+    objective, batch = spark().train(), example_batch("scans")
+    x = batch["view0"].requires_grad_()
+    predicted, _, pooled = objective.reconstructor(objective.encoder, x, batch["draws"])
+    (gradient,) = torch.autograd.grad(predicted.square().sum() + pooled.square().sum(), x)
+    hidden, visible = split_cells(batch["draws"], 64, 0.6)
+    size = to_cells(gradient, (6, 6, 6)).abs().sum(dim=2)
+    assert (size.gather(1, hidden) == 0).all() and (size.gather(1, visible) > 0).all()
+
+
+def test_a_guess_lies_where_its_cell_does() -> None:
+    """With the last layer alone trained on features that are the voxels themselves, cells come back in their places."""
+    objective = spark()
+    module = objective.reconstructor
+    volumes = torch.randn(2, 1, 24, 24, 24)
+    # A place of the finest map holds 3^3 voxels as its channels, in the order in which `voxels` has to give them.
+    places = to_cells(volumes, (3, 3, 3)).transpose(1, 2).unflatten(2, (8, 8, 8))
+    module._decoded = lambda maps, seen: places
+    predicted, target, _ = module(objective.encoder, volumes, torch.arange(2))
+    torch.testing.assert_close(predicted, target)
+
+
+def test_pooled_features_are_means_over_visible_places() -> None:
+    objective, batch = spark({"pooled_stages": (2, 3)}).eval(), example_batch("scans")
+    kept = {}
+    encoder = objective.encoder
+    pooled_of = encoder.pooled
+    encoder.pooled = lambda maps: kept.update(maps=maps) or pooled_of(maps)
+    _, _, pooled = objective.reconstructor(encoder, batch["view0"], batch["draws"])
+    _, visible = split_cells(batch["draws"], 64, 0.6)
+    for row in range(8):
+        stage2 = kept["maps"][1][row].flatten(1) * visible.shape[1] / 64  # the features themselves, 4^3 places
+        expected = stage2[:, visible[row]].mean(dim=1)
+        torch.testing.assert_close(pooled[row, : len(expected)], expected)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "options", "said"),
+    [
+        ({"patch_size": 25}, {}, r"objective: of patches of \(25, 25, 25\) voxels .* maps of 9x9x9, .*min_cells$"),
+        ({}, {"min_cells": 600}, r"evenly into 600 cells; raise encoder\.patch_size"),
+    ],
+)
+def test_an_encoder_without_a_fitting_map_is_refused(
+    encoder: dict[str, Any], options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        spark(encoder, **options)
+
+
+def test_patches_that_cells_do_not_part_are_refused() -> None:
+    batch = {"view0": torch.rand(2, 1, 28, 28, 28), "draws": torch.arange(2)}
+    with pytest.raises(ConfigError, match=r"views\.patch_size: patches of \(28, 28, 28\) .* multiples of \(6, 6, 6\)"):
+        spark()(batch)
