@@ -23,7 +23,7 @@ from toolkit.encoders.checkpoints import Init, initialise
 from toolkit.encoders.networks import config_union as network_union
 from toolkit.encoders.scan import ScanEncoder, ScanEncoderConfig
 from toolkit.errors import ConfigError
-from toolkit.finetune import OnlineProbe, atlas_tasks
+from toolkit.finetune import LabelledScans, OnlineProbe, ScanVote, atlas_tasks
 from toolkit.objectives import build_objective, config_union
 from toolkit.objectives.simclr import SimCLRConfig
 from toolkit.scans import (
@@ -49,6 +49,7 @@ from toolkit.training import (
     fit,
     is_main_process,
     main_process_first,
+    peak_memory_gb,
     preflight,
     set_num_threads,
 )
@@ -116,8 +117,6 @@ def run(config: Config, *, report: object = None) -> Result:
         raise ConfigError(
             "label_maps, crops.points: are of a manifest's scans; leave them out, or give manifest, not cards"
         )
-    if config.manifest and config.training.evaluate_every:
-        raise ConfigError("training.evaluate_every: a manifest has no labelled patches to look at; leave it empty")
     encoder = ScanEncoder(config.encoder, config.preprocessing).untrained(config.seed)
     loaded = initialise(encoder, config.init) if config.init else None
     objective = build_objective(config.objective, encoder, seed=config.seed)
@@ -129,6 +128,8 @@ def run(config: Config, *, report: object = None) -> Result:
             data[name] = hashlib.sha256(table.read_bytes()).hexdigest()[:16]
     if config.manifest:
         rows = read_manifest(config.manifest)
+        if config.training.evaluate_every:
+            labelled = LabelledScans(rows["label"].tolist(), rows["subject"].tolist(), seed=config.seed)
         if config.crops.label_share:
             data["label maps"] = label_maps_digest(rows, config.label_maps)
     folder = RunFolder(config.output, config, ignore=("store", "init"), data=data)
@@ -152,6 +153,10 @@ def run(config: Config, *, report: object = None) -> Result:
                 about["points"] = read_points(config.crops.points, rows)
         else:
             registered = read_registered([(card, fetch(card)) for card in cards], config.preprocessing)
+            if wrong := {len(scan.volume.array) for scan in registered.scans} - {config.encoder.in_channels}:
+                raise ConfigError(
+                    f"encoder.in_channels: {config.encoder.in_channels}, but the scans have {wrong.pop()} channel(s)"
+                )
             seen = registered.seen("pool", "pretraining")
             refuse_held_out(seen, [*config.held_out, registered.seen("test")], allow=config.allow_held_out)
             volumes = registered.store(store, config.preprocessing)
@@ -171,26 +176,34 @@ def run(config: Config, *, report: object = None) -> Result:
     )
     evaluate = None
     if training.evaluate_every and registered:
-        evaluate = OnlineProbe(encoder, atlas_tasks(registered, AtlasTaskConfig()), seed=config.seed)
-    fit(objective, batches, training, folder, config.seed, "scan pretraining", evaluate=evaluate)
+        task = AtlasTaskConfig(patch_size=config.views.patch_size)
+        evaluate = OnlineProbe(encoder, atlas_tasks(registered, task), seed=config.seed)
+    elif training.evaluate_every:
+        evaluate = ScanVote(encoder, batches, labelled)
+    kept = fit(objective, batches, training, folder, config.seed, "scan pretraining", evaluate=evaluate)
 
     result = Result(encoder, {config.objective.name: folder.metrics_path}, batches)
     if config.plan or not is_main_process():
         return result
     save_encoder(encoder, folder.path / "encoder", seen, loaded)
+    best = (
+        f" Its weights are those after step {kept}, where {training.keep_best.metric} was best."
+        if training.keep_best
+        else ""
+    )
     write_model_card(
         folder.path,
         title="A scan encoder",
         summary=f"A 3D network, {config.encoder.name} ({encoder.embed_dim} features), {config.method}, "
         f"{training.num_steps} steps of {training.batch_size} patches of {config.views.patch_size} voxels, from "
-        f"{len(set(seen.subjects))} subjects.",
+        f"{len(set(seen.subjects))} subjects.{best}",
         library="monai",
         usage=f"embeddings = encoder.embed(patches)  # (N, {config.encoder.in_channels}, I, J, K) raw intensities, "
         "RAS, at encoder.spacing_mm",
         cards=cards,
         config=config,
     )
-    folder.log_timing("scan pretraining", time.monotonic() - started)
+    folder.log_timing("scan pretraining", time.monotonic() - started, peak_memory_gb=round(peak_memory_gb(), 3))
     log.info("the encoder: %s", folder.path / "encoder")
     return result
 

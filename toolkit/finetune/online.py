@@ -100,6 +100,8 @@ class ScanVote:
         self, encoder: ScanEncoder, batches: PatchBatches, scans: LabelledScans, *, crops_per_scan: int = 8
     ) -> None:
         self._encoder, self._batches, self._scans = encoder, batches, scans
+        # With more voters than a class has members, the others outvote it however near it lies.
+        self._num_neighbours = min(NUM_NEIGHBOURS, max(1, int(np.bincount(scans.labels).min()) // 2))
         samples_per_scan = batches.num_samples // len(batches.volumes)
         first = np.arange(min(crops_per_scan, samples_per_scan))
         self._samples = [row * samples_per_scan + first for row in scans.rows]
@@ -108,7 +110,8 @@ class ScanVote:
         """`knn_accuracy`."""
         crops = map(self._batches.originals, self._samples)
         means_ND = np.stack([self._encoder.embed(crop, intensity=(0.0, 1.0)).mean(axis=0) for crop in crops])
-        return {"knn_accuracy": neighbour_accuracy(means_ND, self._scans.labels, groups=self._scans.subjects)}
+        found = neighbour_accuracy(means_ND, self._scans.labels, self._num_neighbours, groups=self._scans.subjects)
+        return {"knn_accuracy": found}
 
 
 def neighbour_accuracy(

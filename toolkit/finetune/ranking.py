@@ -21,8 +21,8 @@ def rank(results: pd.DataFrame, facts: pd.DataFrame | None = None, metric: str =
 
     Args:
         results: The rows of `results.csv`.
-        facts: More of each pretraining, by `task` and `pretraining`, such as what it cost; one that is not among the results
-            is listed below the others.
+        facts: More of each pretraining, by `task` and `pretraining`, such as what it cost; one that is not among the
+            results is listed below the others.
         metric: Which one counts.
 
     Returns:

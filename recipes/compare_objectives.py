@@ -1,0 +1,150 @@
+"""Which way of pretraining needs the fewest labels? Methods around one encoder, ranked on a brain that none has seen.
+
+    fewlabel run compare_objectives --config configs/compare_objectives/demo.yaml
+
+Within a group all methods get the same encoder, views, seed and number of samples. `scan_pretrain` pretrains each in a
+process of its own, so that its memory can be told; then one study probes all on the same draws of labels. The run
+folder gets ranking.csv, ranking.md, the study's tables, report.html and GROUP/METHOD/encoder. What is done is kept.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+from pydantic import Field
+
+from toolkit import load_encoder
+from toolkit.assets import load_recipe, run_recipe
+from toolkit.cards import data_digest, fetch, load_card, without_folders
+from toolkit.config import RunConfig, Section, main, to_yaml
+from toolkit.console import log
+from toolkit.encoders.networks import config_union as network_union
+from toolkit.encoders.scan import ScanEncoder, ScanEncoderConfig
+from toolkit.errors import ConfigError, TrainingError
+from toolkit.files import write_atomically
+from toolkit.finetune import FrozenEncoder, Task, atlas_tasks, join_tables, lineup, rank, run_study
+from toolkit.finetune.external import external_methods
+from toolkit.finetune.jobs import workers
+from toolkit.objectives import OBJECTIVES, build_objective, config_union
+from toolkit.reports import Pretraining, Report, ranking_markdown, read_metrics, write_report
+from toolkit.scans import read_registered, refuse_pretrained_on
+from toolkit.training import RunFolder, TrainingConfig, preflight, refuse_several_processes, set_num_threads
+from toolkit.training.facts import training_facts
+
+CAVEAT = "Each method was pretrained once: intervals do not say how another seed would move it."
+scan_pretrain, label_efficiency = map(load_recipe, ("scan_pretrain", "label_efficiency"))
+
+
+class Group(Section):
+    """Methods around one encoder."""
+
+    encoder: network_union() = ScanEncoderConfig()  # type: ignore[valid-type]
+    """The network."""
+    objectives: tuple[config_union("scans"), ...] = ()  # type: ignore[valid-type]
+    """The methods; when empty all that this network allows, as they are by default."""
+    training: TrainingConfig = TrainingConfig()
+    """How long and how fast; the same for all."""
+    lr: dict[str, float] = Field(default_factory=dict)
+    """By method: a rate in place of `training.lr`, where one is known to want another."""
+
+
+class Config(RunConfig):
+    """The recipe's configuration."""
+
+    pretrain: scan_pretrain.Pretraining
+    """What all learn from: cards, preprocessing, crops, views. Encoder, objective and training are the groups'."""
+    groups: dict[str, Group] = Field(min_length=1)
+    """By name. Methods of different groups are ranked apart."""
+    study: label_efficiency.LabelEfficiency = label_efficiency.LabelEfficiency()
+    """Patches, budgets and draws."""
+
+
+def run(config: Config, *, report: object = None) -> RunFolder:
+    """Pretrains what is missing, probes all, ranks them and writes the page."""
+    started = time.monotonic()
+    refuse_several_processes("compare_objectives")
+    if config.plan or not config.pretrain.cards:
+        key = "plan: plan one of the pretrainings, with scan_pretrain" if config.plan else "pretrain.cards: give some"
+        raise ConfigError(f"{key}; the comparison takes many runs, and registered scans with an atlas")
+    num_threads = set_num_threads(config.num_threads)
+    runs = {name: method_runs(config, name) for name in config.groups}
+    cards = [load_card(name) for name in config.pretrain.cards]
+    folder = RunFolder(config.output, config, data={card.name: data_digest(card) for card in cards})
+    failed = {one.output: reason for group in runs.values() for one in group if (reason := pretrained(one))}
+    registered = read_registered([(card, fetch(card)) for card in cards], config.pretrain.preprocessing)
+    facts, pages = [], []
+    for name, group in runs.items():
+        done = {one.method: one.output for one in group if one.output not in failed}
+        if not done:
+            raise TrainingError(f"groups.{name}: no method came to its end; the first: {failed[group[0].output]}")
+        for path in done.values():
+            refuse_pretrained_on(path / "encoder", registered.seen("test"), allow=config.study.allow_seen)
+        task = f"{config.study.task}, {name}"
+        tasks = [replace(one, name=task) for one in atlas_tasks(registered, config.study.atlas)]
+        probe_all(config, done, tasks, config.output / name / "study", num_threads)
+        for one in group:
+            took = training_facts(one.output, failed.get(one.output))
+            facts.append({"task": task, "pretraining": one.method} | took)
+            if one.output not in failed:
+                pages.append(Pretraining(f"{name}: {one.method}", read_metrics(one.output / "metrics.jsonl")))
+
+    join_tables([config.output / name / "study" for name in runs], config.output)
+    tables = [pd.read_csv(config.output / f"{table}.csv") for table in ("results", "summary", "comparisons")]
+    ranking = rank(tables[0], pd.DataFrame(facts))
+    write_atomically(config.output / "ranking.csv", ranking.to_csv(index=False, lineterminator="\n").encode())
+    write_atomically(config.output / "ranking.md", ranking_markdown(ranking).encode())
+    folder.log_timing("comparison", time.monotonic() - started)
+    about = {"config": to_yaml(without_folders(config)), "provenance": folder.provenance, "caveats": [CAVEAT]}
+    page = Report("Which pretraining?", *tables, ranking=ranking, pretrainings=pages, **about)
+    log.info("the page: %s", write_report(config.output / "report.html", page))
+    return folder
+
+
+def method_runs(config: Config, name: str) -> list:  # type: ignore[type-arg]
+    """A configuration of scan_pretrain for each method of a group; what cannot work is refused before the first."""
+    group, common = config.groups[name], {field: getattr(config, field) for field in RunConfig.model_fields}
+    encoder = ScanEncoder(group.encoder, config.pretrain.preprocessing).untrained(config.seed)
+    scans = [cls for cls in map(OBJECTIVES.get, OBJECTIVES) if cls.modality == "scans"]
+    objectives = group.objectives or [
+        cls.Config() for cls in scans if encoder.family in (cls.families or [encoder.family])
+    ]
+    list(map(OBJECTIVES.get, group.lr))  # a slip in a name would pass unseen
+    runs = []
+    for objective in objectives:
+        training = group.training.model_copy(update={"lr": group.lr.get(objective.name, group.training.lr)})
+        preflight(training, config.trackers, build_objective(objective, encoder))
+        values = dict(config.pretrain) | {"encoder": group.encoder, "objective": objective, "training": training}
+        runs.append(scan_pretrain.Config(**common | values | {"output": config.output / name / objective.name}))
+    return runs
+
+
+def pretrained(one) -> str | None:  # type: ignore[no-untyped-def]
+    """Pretrains a method in a process of its own, if that is not done; why it came to no end, if it did not."""
+    if not one.force and (one.output / "encoder").is_dir():
+        return None
+    log.info("%s: begins, or goes on", one.output)
+    try:
+        with workers(1) as process:
+            process.submit(run_recipe, "scan_pretrain", one.model_dump(mode="json")).result()
+    except TrainingError as error:
+        log.warning("%s: %s", one.output, error)
+        return str(error)
+    return None
+
+
+def probe_all(config: Config, paths: Mapping[str, Path], tasks: list[Task], folder: Path, num_threads: int) -> None:
+    """Probes all encoders of a group, and the baselines, on the same draws."""
+    encoders = {method: load_encoder(path / "encoder") for method, path in paths.items()}
+    first, encoder = next(iter(encoders.items()))
+    baselines = lineup(encoder, first, config.study.scratch, config.study.finetune)
+    methods = [method for method in baselines if method.pretraining != first]
+    methods += [FrozenEncoder(encoder, method) for method, encoder in encoders.items()]
+    methods += external_methods(config.study.external, encoder.preprocessing)[0]
+    with workers(num_threads) as executor:
+        run_study(tasks, methods, config.study.study, folder, executor)
+
+
+if __name__ == "__main__":
+    main(run, Config)
