@@ -8,16 +8,20 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.by_hand import BY_HAND
+from toolkit.objectives import OBJECTIVES
+
 ROOT = Path(__file__).parents[1]
 RATIOS = {
     "loader": {"wait"},
     "loop": {"bare", "checkpoint", "trainer"},
     "gradient_caching": {"memory", "memory_of_plain", "time_of_plain"},
+    "objectives": {"time", "memory"},
     "gpu": {"bf16_scans", "bf16_text", "caching_time"},
     "store": {"persistent", "memmap", "limit", "bytes", "memory"},
     "views": {"monai"} | ({"torchio"} if os.environ.get("FEWLABEL_TORCHIO") else set()),
 }
-NO_PROGRAMS = {"__init__", "report", "made_up", "torchio_peer"}
+NO_PROGRAMS = {"__init__", "report", "made_up", "by_hand", "torchio_peer"}
 PROGRAMS = {path.stem for path in (ROOT / "benchmarks").glob("*.py")} - NO_PROGRAMS
 
 
@@ -40,3 +44,8 @@ def test_every_benchmark_has_its_results_written_down() -> None:
     results = (ROOT / "benchmarks" / "RESULTS.md").read_text(encoding="utf-8")
     missing = {name for name in PROGRAMS if f"python -m benchmarks.{name}" not in results}
     assert PROGRAMS and not missing
+
+
+def test_every_scan_method_has_a_peer_by_hand() -> None:
+    scans = {name for name in OBJECTIVES if OBJECTIVES.get(name).modality == "scans"}
+    assert scans == BY_HAND.keys()
