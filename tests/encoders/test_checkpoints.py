@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from monai.networks.nets import DenseNet, SegResNet, SwinUNETR
+from monai.networks.nets import DenseNet, SegResNet, SegResNetDS, SwinUNETR
 from monai.networks.nets.resnet import ResNet
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from tests.encoders.networks.examples import tiny_encoder
+from tests.encoders.networks.examples import tiny_config, tiny_encoder
 from toolkit.encoders.checkpoints import Init, Loaded, initialise
+from toolkit.encoders.networks import build_network
 from toolkit.encoders.scan import ScanEncoder
 from toolkit.errors import CheckpointError
 
@@ -89,6 +90,12 @@ OF_MONAI: dict[str, tuple[Callable[[], nn.Module], Callable[[Any, Tensor], Tenso
         segresnet_map,
         {},
         "up_layers.0.0.conv1.conv.weight",
+    ),
+    "segresnet_ds": (
+        lambda: SegResNetDS(init_filters=4, blocks_down=(1, 1, 1)),
+        lambda net, x: net.encoder(x)[-1],
+        {},
+        "up_layers.0.upsample.deconv.weight",
     ),
     "densenet": (
         lambda: DenseNet(3, 1, 2, init_features=8, growth_rate=4, block_config=(2, 1, 1, 2)),
@@ -249,6 +256,24 @@ def test_an_encoder_of_ours_starts_another(name: str, tmp_path: Path) -> None:
         initialise(encoder, Init(path=path, origin="fewlabel"))
         x = noise(2, 1, 24, 24, 24)
         assert torch.equal(encoder.pooled(encoder(x)), source.pooled(source(x)))
+
+
+# --- the public files ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("card", "num_tensors", "num_parameters"), [("ct_fm", 161, 77_760_992), ("medicalnet 50", 318, 46_155_072)]
+)
+def test_networks_have_the_size_of_the_public_files(card: str, num_tensors: int, num_parameters: int) -> None:
+    """Nothing is downloaded: public programs that load these files say how large they are."""
+    shapes = {
+        "ct_fm": {"name": "segresnet_ds", "width": 32, "blocks": (1, 2, 2, 4, 4)},
+        "medicalnet 50": {"name": "resnet", "width": 64, "depth": 50, "dilated": True},
+    }
+    with torch.device("meta"):
+        network = build_network(tiny_config(**shapes[card]))
+    assert len(network.state_dict()) == num_tensors
+    assert sum(parameter.numel() for parameter in network.parameters()) == num_parameters
 
 
 # --- what does not fit -----------------------------------------------------------------------------------------------

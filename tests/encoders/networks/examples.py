@@ -12,6 +12,7 @@ TINY: dict[str, dict[str, Any]] = {
     "small_resnet": {"width": 4},
     "resnet": {"width": 4, "depth": 10},
     "segresnet": {"width": 8, "blocks": (1, 1, 1)},
+    "segresnet_ds": {"width": 4, "blocks": (1, 1, 1)},
     "resenc_unet": {"widths": (4, 8, 8), "blocks": (1, 2, 1), "patch_size": 24},
     "densenet": {"width": 8, "growth": 4, "layers": (2, 1, 1, 2)},
     "vit": {"hidden_size": 12, "num_layers": 2, "num_heads": 2},

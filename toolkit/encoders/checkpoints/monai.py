@@ -1,8 +1,8 @@
-"""State dicts of MONAI's own networks: ResNet, DenseNet, SegResNet, SwinUNETR.
+"""State dicts of MONAI's own networks: ResNet, DenseNet, SegResNet, SegResNetDS and its encoder, SwinUNETR.
 
 Our networks hold MONAI's modules, so the names are the same but for what is no encoder: classifiers, decoders, and the
-`swinViT.` in front of SwinUNETR's encoder. The file is a bare state dict, or has it under `state_dict`,
-`model_state_dict` or `model`, as MONAI's bundles and tutorials save it.
+`swinViT.` and `encoder.` before the encoders of SwinUNETR and SegResNetDS. The file is a bare state dict, or has it
+under `state_dict`, `model_state_dict` or `model`, as MONAI's bundles and tutorials save it.
 """
 
 from toolkit.encoders.checkpoints.origin import KeyMap, Origin
@@ -18,6 +18,7 @@ MONAI = Origin(
         "segresnet": KeyMap(
             heads=(r"up_layers\.", r"up_samples\.", r"conv_final\.", r"vae_"), stem=("convInit.conv.weight",)
         ),
+        "segresnet_ds": KeyMap(prefix="encoder.", stem=("conv_init.weight",)),
         "swin_unetr": KeyMap(prefix="swinViT.", stem=("patch_embed.proj.weight",)),
     },
 )
