@@ -134,6 +134,12 @@ def test_resenc_unet_is_nnunets(norm: str) -> None:
         assert_equal(encoder(x), reference.double().eval()(x))
 
 
+def test_resenc_unet_starts_as_nnunets_does_with_its_branches_closed() -> None:
+    residual = pytest.importorskip("dynamic_network_architectures.building_blocks.residual")
+    blocks = [m for m in tiny_encoder("resenc_unet").modules() if isinstance(m, residual.BasicBlockD)]
+    assert blocks and not any(block.conv2.all_modules[1].weight.any() for block in blocks)
+
+
 @pytest.mark.parametrize("sides", [(24, 24, 24), (24, 33, 20)])
 def test_swin_unetr_is_monais(sides: tuple[int, int, int]) -> None:
     encoder = tiny_encoder("swin_unetr")

@@ -25,7 +25,7 @@ ALL, FLAT = (True, True, True), (True, True, False)
         ),
         # sagittal slices of 3 mm
         ((3, 1, 1), (2, 2), [((True, True, True), (1, 2, 2)), (ALL, (2, 2, 2))]),
-        ((1, 1, 2), (1,), [(FLAT, (1, 1, 1))]),
+        ((1, 1, 2), (1, 2), [(FLAT, (1, 1, 1)), (ALL, (2, 2, 1))]),  # twice as long is not alike
     ],
 )
 def test_the_rule(voxel_mm, strides, expected) -> None:  # type: ignore[no-untyped-def]
