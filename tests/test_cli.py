@@ -138,6 +138,13 @@ def test_ls_knows_every_network() -> None:
     assert all(len(line) > 5 for line in lines if line[0] == "network")  # each says what it is
 
 
+def test_objectives_as_a_table_has_a_row_each() -> None:
+    from toolkit.objectives import OBJECTIVES
+
+    rows = fewlabel("objectives", "--table").output.splitlines()
+    assert [row.split("`")[1] for row in rows[2:]] == list(OBJECTIVES)
+
+
 def test_objectives_explains_one() -> None:
     from toolkit.objectives import OBJECTIVES
 

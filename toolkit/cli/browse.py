@@ -137,6 +137,9 @@ def objectives(
     certificate: Annotated[
         bool, typer.Option("--certificate", help="Check the losses against the papers' formulas, and print a table.")
     ] = False,
+    table: Annotated[
+        bool, typer.Option("--table", help="When to use which and what it costs, as a Markdown table.")
+    ] = False,
 ) -> None:
     """List the training objectives, or explain one: what it does, its paper, its settings.
 
@@ -146,8 +149,15 @@ def objectives(
 
     $ fewlabel objectives simclr
 
+    $ fewlabel objectives --table
+
     $ fewlabel objectives --certificate
     """
+    if table:
+        from toolkit.objectives.guide import guide
+
+        out.print(guide(), markup=False)
+        return
     if certificate:
         _print_certificates(name)
         return
