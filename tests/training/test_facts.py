@@ -21,6 +21,11 @@ def test_time_is_that_of_the_median_step_however_often_the_run_was_started(tmp_p
     assert training_facts(tmp_path) == {"seconds": 12.0, "memory_gb": 1.5, "note": ""}
 
 
+def test_the_step_from_one_start_to_the_next_counts_for_nothing(tmp_path: Path) -> None:
+    write(tmp_path, "timings.jsonl", *({"seconds": s, "step": n} for n, s in ((10, 5.0), (20, 7.0), (30, 1.0))))
+    assert training_facts(tmp_path)["seconds"] == 6.0
+
+
 def test_collapse_is_told_once_and_a_starved_device_is_none(tmp_path: Path) -> None:
     kinds = [("starved", 10), ("dimensional_collapse", 30), ("collapse", 40), ("dimensional_collapse", 90)]
     write(tmp_path, "alarms.jsonl", *({"kind": kind, "step": step, "message": "..."} for kind, step in kinds))
