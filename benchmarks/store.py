@@ -8,12 +8,15 @@ for a CT-like scan (whole Hounsfield units, noise, air around) and once for an M
 of a list of places on each side. The 36^3 crop is what a training step on 24^3 patches reads, 256 times.
 
 Building goes through `fewlabel data build`'s own function, all cores at once, from int16 NIfTI files at the stored
-spacing's 1.25-fold. The peak is a worker's, over what it needs without a scan, in volumes of the larger of both grids
-as float32.
+spacing's 1.25-fold.
+
+Memory is a worker's peak, over what it needs without a scan, in volumes of the larger of both grids as float32: of a CT
+in each form that is read, and with a label map, stored at voxels of 1 mm (the stored grid is the larger one), of 2.5 mm
+(the raw one is) and of 1.25 mm (both are one).
 
 Ratios: `persistent` (peer/ours, limit 10), `memmap` (peer/ours; a memory map decompresses nothing), `limit` (2.5 ms /
-ours as raw int16), `bytes` (40 % of float32's bytes / ours), `memory` (2 volumes / a worker's peak), the worse of the
-two scans each.
+ours as raw int16), `bytes` (40 % of float32's bytes / ours), the worse of the two scans each; `memory` (2 volumes / the
+largest peak).
 """
 
 import argparse
@@ -34,19 +37,24 @@ try:
     import nibabel as nib
     import numpy as np
     import pandas as pd
+    import SimpleITK as sitk
     import torch
     from monai.data import PersistentDataset
     from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, RandSpatialCropd
     from scipy import ndimage
 
-    from toolkit.scans import Preprocessing, StoredVolume, VolumeStore, build_store, preprocess, read_volume
+    from toolkit.scans import Preprocessing, StoredVolume, Volume, VolumeStore, build_store, preprocess, read_volume
     from toolkit.scans.build import store_scan
+    from toolkit.scans.cohort import write_series
     from toolkit.scans.isolated import num_cores
-    from toolkit.scans.manifest import content_hash
+    from toolkit.scans.manifest import content_hash, scan_files
 except ModuleNotFoundError as missing:
     refuse_without(missing)
 
 LIMIT_MS, LIMIT_SHARE, LIMIT_VOLUMES = 2.5, 0.4, 2.0
+FORMS = (
+    "int16 .nii", "int16 .nii.gz", "float32 .nii.gz", "int16 .nrrd", "float32 .nrrd", "slices", "frames", "labelled",
+)  # fmt: skip
 SPECS = {
     "ct": Preprocessing(spacing_mm=(1, 1, 1), intensity="window"),
     "mr": Preprocessing(spacing_mm=(1, 1, 1)),
@@ -69,8 +77,13 @@ def phantom(kind: str, side: int, seed: int) -> "np.ndarray":
 
 
 def write(path: Path, array: "np.ndarray", spacing_mm: float) -> Path:
-    """A NIfTI file."""
-    nib.save(nib.Nifti1Image(array, np.diag([spacing_mm, spacing_mm, spacing_mm, 1.0])), path)
+    """A NIfTI file, or a packed NRRD file."""
+    if path.suffix == ".nrrd":
+        image = sitk.GetImageFromArray(array.transpose(2, 1, 0))
+        image.SetSpacing((spacing_mm,) * 3)
+        sitk.WriteImage(image, str(path), useCompression=True)
+    else:
+        nib.save(nib.Nifti1Image(array, np.diag([spacing_mm, spacing_mm, spacing_mm, 1.0])), path)
     return path
 
 
@@ -113,44 +126,68 @@ def crop_sides(folder: Path, kind: str, side: int, size: int, num_crops: int) ->
     return sides, stored
 
 
-def peak(folder: str, kind: str) -> dict[str, float]:
+def write_form(folder: Path, form: str, array: "np.ndarray") -> tuple[Path, str]:
+    """A scan of voxels of 1.25 mm in one of `FORMS`, and the path of its label map or ""."""
+    folder.mkdir()
+    kind, _, suffix = form.partition(" ")
+    if kind in ("slices", "frames"):
+        volume = Volume(array[None].astype(np.float32), np.diag([1.25, 1.25, 1.25, 1.0]))
+        write_series(volume, folder, modality="CT", rescale=(1.0, -1024.0), multiframe=kind == "frames")
+        return folder, ""
+    path = write(folder / f"scan{suffix or '.nii'}", array.astype(np.float32 if kind == "float32" else np.int16), 1.25)
+    labels = write(folder / "labels.nii.gz", (array > 60).astype(np.uint8), 1.25) if kind == "labelled" else ""
+    return path, str(labels)
+
+
+def peak(folder: str, form: str, spacing_mm: float) -> dict[str, float]:
     """What a fresh process needs to store one scan, above what it needs after a tiny one. Memory in bytes."""
     import resource
 
     def store(name: str) -> dict[str, Any]:
-        path = f"{folder}/{name}.nii"
-        found = store_scan(path, content_hash([Path(path)]), "", "", SPECS[kind], Path(folder) / "peak", None)
+        path, labels = json.loads(Path(folder, f"{name}.json").read_text())
+        spec = SPECS["ct"].model_copy(update={"spacing_mm": (spacing_mm,) * 3})
+        found = store_scan(path, content_hash(scan_files(path)), "", labels, spec, Path(folder, "peak"), None)
         assert "made" in found, found
         made: dict[str, Any] = found["made"]
         return made
 
-    store("tiny")
+    store(f"tiny {form}")
     status = Path("/proc/self/status").read_text().splitlines()
     before = next(int(line.split()[1]) << 10 for line in status if line.startswith("VmRSS"))
-    made = store(f"{kind}-0")
+    made = store(form)
     highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
     return {"volumes": (highest - before) / 4 / max(made["voxels"], made["voxels_read"]), "s": made["seconds"]}
 
 
+def peaks(folder: Path, side: int) -> dict[str, float]:
+    """A worker's peak in volumes, by form and stored spacing."""
+    array, found = phantom("ct", side, 0), {}
+    for number, form in enumerate(FORMS):
+        for name, voxels in ((form, array), (f"tiny {form}", array[::8, ::8, ::8])):
+            written = write_form(folder / f"{number}{name[:4]}", form, voxels)
+            (folder / f"{name}.json").write_text(json.dumps([str(part) for part in written]))
+        for spacing_mm in (1.0, 1.25, 2.5):
+            command = [sys.executable, "-m", "benchmarks.store", "--one", json.dumps([str(folder), form, spacing_mm])]
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+            if done.returncode:
+                sys.exit(done.returncode)
+            found[f"{form}, {spacing_mm:g} mm"] = json.loads(done.stdout.splitlines()[-1])["volumes"]
+    return found
+
+
 def building(folder: Path, kind: str, side: int, num_scans: int) -> dict[str, float]:
-    """Scans a minute with all cores, and a worker's peak in volumes."""
+    """Scans a minute with all cores, and the seconds of one."""
     array = phantom(kind, side, 0)
     rows = []
     for number in range(num_scans):
         path = write(folder / f"{kind}-{number}.nii", np.roll(array, number, 2), 1.25)
         rows.append({"path": path, "subject": number, "content_hash": content_hash([path])})
-    write(folder / "tiny.nii", array[::8, ::8, ::8], 1.25)
     pd.DataFrame(rows).to_csv(folder / f"{kind}.csv", index=False)
     started = time.perf_counter()
     built = build_store(folder / f"{kind}.csv", SPECS[kind], folder / f"{kind}-built")
     seconds = time.perf_counter() - started
     assert built.refused.empty, built.refused
-    command = [sys.executable, "-m", "benchmarks.store", "--one", json.dumps([str(folder), kind])]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        sys.exit(done.returncode)
-    one: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return {"scans_per_min": 60 * num_scans / seconds, "peak_volumes": one["volumes"], "s_per_scan": one["s"]}
+    return {"scans_per_min": 60 * num_scans / seconds, "s_per_scan": built.made["seconds"].median()}
 
 
 def main() -> None:
@@ -180,12 +217,15 @@ def main() -> None:
             "memmap": median_ratio(times["memmap"], times["ours"]),
             "limit": LIMIT_MS / (1e3 * statistics.median(times["ours_int16"])),
             "bytes": LIMIT_SHARE / share,
-            "memory": LIMIT_VOLUMES / build["peak_volumes"],
         }.items():
             found.setdefault(ratio, []).append(value)
         values |= {f"{kind}_{side_name}_ms": 1e3 * statistics.median(row) for side_name, row in times.items()}
         values |= {f"{kind}_share_of_float32": share} | {f"{kind}_build_{key}": value for key, value in build.items()}
-    finish("store", {key: min(row) for key, row in found.items()}, values, threads=1, processes=num_cores())
+    with tempfile.TemporaryDirectory() as name:
+        volumes = peaks(Path(name), side)
+    ratios = {key: min(row) for key, row in found.items()} | {"memory": LIMIT_VOLUMES / max(volumes.values())}
+    values |= {f"peak_volumes, {form}": value for form, value in volumes.items()}
+    finish("store", ratios, values, threads=1, processes=num_cores())
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from toolkit.scans import (
     store_manifest,
 )
 from toolkit.scans import build as build_module
+from toolkit.scans import store as store_module
 from toolkit.scans.manifest import content_hash, scan_files
 from toolkit.scans.planning import plan_store
 from toolkit.scans.store import LEVELS
@@ -120,6 +121,21 @@ def test_scans_have_as_many_channels_as_the_encoder_takes(manifest: Path, tmp_pa
     rows.tail(1).to_csv(manifest, index=False)
     assert store_manifest(manifest, SPEC, tmp_path / "store")[0][0].num_channels == 3
     assert "the scan has 3 channels" in refusals(manifest, tmp_path / "store", channels=1)["c.nii"]  # stored already
+
+
+def test_a_run_reads_each_header_of_the_store_once(manifest: Path, tmp_path: Path, monkeypatch) -> None:
+    store_manifest(manifest, SPEC, tmp_path / "store")
+    read: list[str] = []
+    really = store_module.read_header
+    monkeypatch.setattr(store_module, "read_header", lambda path: read.append(path.stem) or really(path))
+    stored, rows = store_manifest(manifest, SPEC, tmp_path / "store", channels=1)
+    assert [scan.shape for scan in stored] == [(6, 7, 8), (6, 7, 8)]
+    assert sorted(read) == sorted(rows["key"])
+
+
+def test_a_manifest_in_a_folder_that_takes_no_file_is_built_all_the_same(manifest: Path, tmp_path: Path) -> None:
+    (manifest.parent / "sources.jsonl").symlink_to(tmp_path / "nowhere" / "sources.jsonl")
+    assert build_store(manifest, SPEC, tmp_path / "store").refused.empty
 
 
 # What is built again

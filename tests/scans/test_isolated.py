@@ -1,8 +1,12 @@
 """Processes of their own, started from a script that a user wrote."""
 
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+
+import pytest
 
 SCRIPT = """
 from toolkit.errors import DataError
@@ -20,3 +24,41 @@ def test_a_script_without_a_main_guard_is_told_so_in_one_line(tmp_path: Path) ->
     assert done.returncode == 0
     assert done.stdout.count("\n") == 1
     assert 'if __name__ == "__main__":' in done.stdout
+
+
+KILLED = """
+import os, pathlib, signal, sys, time
+from toolkit.scans.isolated import isolated
+
+def work(seconds):
+    pathlib.Path(str(os.getpid())).touch()
+    time.sleep(seconds)
+
+if __name__ == "__main__":
+    for _ in isolated(work, [(0.1,), (60,), (60,)], num_workers=2, timeout_s=90):
+        os.kill(os.getpid(), int(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_killed_it_leaves_no_process_and_says_nothing_of_semaphores(tmp_path: Path, how: signal.Signals) -> None:
+    (tmp_path / "script.py").write_text(KILLED)
+    script = [sys.executable, "script.py", str(int(how))]
+    done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == -how
+    assert "semaphore" not in done.stderr
+    workers = [int(path.name) for path in tmp_path.iterdir() if path.name.isdigit()]
+    assert workers
+    for _ in range(100):
+        workers = [worker for worker in workers if _is_alive(worker)]
+        if not workers:
+            break
+        time.sleep(0.1)
+    assert workers == []
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False

@@ -145,8 +145,11 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, textured: np.ndarray, monkey
 
 
 def test_killed_at_any_point_a_scan_is_whole_or_absent(tmp_path: Path, textured: np.ndarray) -> None:
-    def make() -> tuple[Volume, np.ndarray]:
-        return Volume(textured, np.eye(4)), np.ones(textured.shape[1:])
+    def make() -> Volume:
+        return Volume(textured, np.eye(4))
+
+    def label_map(grid: Volume) -> np.ndarray:
+        return np.ones(grid.shape)
 
     def build_and_die() -> None:
         left, replace = [None] * moment, Path.replace
@@ -158,7 +161,7 @@ def test_killed_at_any_point_a_scan_is_whole_or_absent(tmp_path: Path, textured:
             return replace(path, target)
 
         Path.replace = replace_or_die  # type: ignore[method-assign, assignment]
-        store.get_or_make("k", make)
+        store.get_or_make("k", make, label_map)
 
     for moment in range(3):
         store = VolumeStore(tmp_path / str(moment))
@@ -166,7 +169,7 @@ def test_killed_at_any_point_a_scan_is_whole_or_absent(tmp_path: Path, textured:
         killed.join()
         assert killed.exitcode == -signal.SIGKILL
         assert "k" not in store
-        stored = store.get_or_make("k", make)
+        stored = store.get_or_make("k", make, label_map)
         np.testing.assert_allclose(stored.load().array, textured, atol=1 / LEVELS)
         assert (stored.labels((0, 0, 0), stored.shape) == 1).all()
 
@@ -183,11 +186,11 @@ def test_what_a_killed_builder_left_is_swept_after_a_day(tmp_path: Path) -> None
 def test_two_builders_at_once_make_each_scan_once(tmp_path: Path, textured: np.ndarray) -> None:
     store, start = VolumeStore(tmp_path / "store"), multiprocessing.get_context("fork").Barrier(2)
 
-    def make() -> tuple[Volume, None]:
+    def make() -> Volume:
         with (tmp_path / "made").open("a") as file:
             file.write("x")
         time.sleep(0.02)
-        return Volume(textured, np.eye(4)), None
+        return Volume(textured, np.eye(4))
 
     def build() -> None:
         start.wait()
@@ -268,6 +271,6 @@ class _Maker:
     def __init__(self, array: np.ndarray) -> None:
         self.array, self.calls = array, 0
 
-    def __call__(self) -> tuple[Volume, None]:
+    def __call__(self) -> Volume:
         self.calls += 1
-        return Volume(self.array, np.eye(4)), None
+        return Volume(self.array, np.eye(4))

@@ -95,7 +95,7 @@ class RegisteredScans:
         stored = []
         for scan in self.of("pool", "pretraining"):
             key = store_key(scan.content_hash, digest(spec))
-            stored.append(store.get_or_make(key, lambda volume=scan.volume: (volume, None)))
+            stored.append(store.get_or_make(key, lambda volume=scan.volume: volume))
         return stored
 
 

@@ -1,5 +1,6 @@
 """From a manifest to a store: each scan once, by all cores, whatever is wrong with some of them."""
 
+import functools
 import hashlib
 import re
 import time
@@ -8,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from toolkit.config import digest
@@ -18,12 +18,13 @@ from toolkit.scans.audit.private import write_private
 from toolkit.scans.crops import stored_candidates
 from toolkit.scans.isolated import Lost, isolated, num_cores
 from toolkit.scans.labels import label_map_paths, resampled_label_map
+from toolkit.scans.lookup import series_files
 from toolkit.scans.manifest import content_hash, read_manifest, scan_files
 from toolkit.scans.preprocessing import BELOW_IS_HU, Preprocessing, is_hounsfield, preprocess
 from toolkit.scans.reasons import Reason
-from toolkit.scans.sources import Sources, state_of
+from toolkit.scans.sources import Sources
 from toolkit.scans.store import StoredVolume, VolumeStore, store_key
-from toolkit.scans.volumes import Volume, is_folder, one_line_errors, quiet_readers, read_volume, split_path
+from toolkit.scans.volumes import Volume, one_line_errors, quiet_readers, read_files, read_volume
 
 REFUSED_FILE = "build_refused.csv"
 MAX_LISTED = 20
@@ -38,11 +39,13 @@ class Build:
 
     Attributes:
         rows: The manifest, with a column `key`; empty where the row was refused or not asked for.
+        stored: Each row's scan in the store, None where `key` is empty.
         refused: `row` (from 1), `path` and `reason` of what was refused.
         made: `row` (from 0), `seconds`, `voxels_read`, `voxels` and `num_bytes` of what is new in the store.
     """
 
     rows: pd.DataFrame
+    stored: list[StoredVolume | None]
     refused: pd.DataFrame
     made: pd.DataFrame
 
@@ -71,7 +74,8 @@ def build_store(
         folder: The store.
         label_maps: Where each scan's label map lies; see `labels.label_map_paths`.
         channels: How many a scan must have; by default any number.
-        num_workers: Processes; by default one a core. For up to `FEW` scans, none besides this one.
+        num_workers: Processes; by default one a core. Up to `FEW` scans are read by this one, which takes seconds less
+            to begin; a file that crashes its reader then ends this process, where otherwise it costs its own scan.
         timeout_s: A scan that takes longer is refused.
         verify: Read every source again and compare it with its content hash.
         only: Build no other rows than these, from 0.
@@ -84,18 +88,26 @@ def build_store(
     masks = label_map_paths(rows, label_maps)
     store, sources = VolumeStore(folder), Sources(manifest.parent / SOURCES_FILE)
     store.sweep()
+    stored: list[StoredVolume | None] = [None] * len(rows)
     keys, todo, refused, made = [""] * len(rows), [], {}, []
-    for number, (path, recorded) in enumerate(zip(rows["path"], rows["content_hash"], strict=True)):
-        hashes = None if verify else sources.hashes(path, masks[number])
+    paths, states = rows["path"].tolist(), []
+    for number, (path, recorded) in track(
+        enumerate(zip(paths, rows["content_hash"], strict=True)), "Looking up scans", total=len(rows)
+    ):
+        states.append(sources.state(path, masks[number]))
+        hashes = None if verify else sources.hashes(path, masks[number], states[number])
         key = key_of(*hashes, spec) if hashes and hashes[0] == recorded else ""
-        if key and key in store:
-            keys[number] = key
+        if key and (found := store.find(key)):
+            keys[number], stored[number] = key, found
         elif only is None or number in only:
             todo.append(number)
     _warn_of_percentiles(rows["modality"], spec)
-    columns = list(zip(rows["path"], rows["content_hash"], rows["modality"], masks, strict=True))
-    tasks = [(*columns[number], spec, folder, channels) for number in todo]
-    results = _results(tasks, num_workers or num_cores(), timeout_s)
+    num_workers = num_workers or num_cores()
+    shared = [paths[number] for number in todo] if len(todo) > FEW else []
+    files = series_files(shared, num_workers=num_workers, timeout_s=timeout_s)
+    columns = list(zip(paths, rows["content_hash"], rows["modality"], masks, strict=True))
+    tasks = [(*columns[number], spec, folder, channels, files.get(paths[number])) for number in todo]
+    results = _results(tasks, num_workers, timeout_s)
     for place, result in track(results, "Storing scans", total=len(tasks)):
         number = todo[place]
         if isinstance(result, Lost):
@@ -103,16 +115,16 @@ def build_store(
         elif "refused" in result:
             refused[number] = result["refused"]
         else:
-            keys[number] = result["key"]
-            sources.remember(rows["path"][number], masks[number], result["state"], result["hashes"])
+            keys[number], stored[number] = result["key"], store.get(result["key"])
+            sources.remember(paths[number], masks[number], states[number], result["hashes"])
             made += [{"row": number} | result["made"]] if result["made"] else []
-    for number in np.flatnonzero(np.array(keys) != ""):
-        found = store.get(keys[number]).num_channels
-        if channels is not None and found != channels:  # of those that were there already
-            keys[number], refused[number] = "", _wrong_channels(found, channels)
-    listed = [{"row": n + 1, "path": rows["path"][n], "reason": refused[n]} for n in sorted(refused)]
+    for number, scan in enumerate(stored):
+        if scan and channels is not None and scan.num_channels != channels:  # of those that were there already
+            keys[number], stored[number], refused[number] = "", None, _wrong_channels(scan.num_channels, channels)
+    listed = [{"row": n + 1, "path": paths[n], "reason": refused[n]} for n in sorted(refused)]
     return Build(
         rows.assign(key=keys),
+        stored,
         pd.DataFrame(listed, columns=["row", "path", "reason"]),
         pd.DataFrame(made, columns=["row", "seconds", "voxels_read", "voxels", "num_bytes"]),
     )
@@ -147,8 +159,7 @@ def store_manifest(
             "them, or take the rows out"
         )
     log.info("%d scans of %d subjects in %s", len(built.rows), built.rows["subject"].nunique(), folder)
-    store = VolumeStore(folder)
-    return [store.get(key) for key in built.rows["key"]], built.rows
+    return [scan for scan in built.stored if scan], built.rows
 
 
 def write_refused(manifest: Path, built: Build) -> Path:
@@ -165,7 +176,14 @@ def key_of(scan_hash: str, label_map_hash: str, spec: Preprocessing) -> str:
 
 
 def store_scan(
-    path: str, recorded: str, modality: str, label_map: str, spec: Preprocessing, folder: Path, channels: int | None
+    path: str,
+    recorded: str,
+    modality: str,
+    label_map: str,
+    spec: Preprocessing,
+    folder: Path,
+    channels: int | None,
+    files: list[Path] | None = None,
 ) -> dict[str, Any]:
     """Stores one scan, in any process.
 
@@ -177,14 +195,15 @@ def store_scan(
         spec: See `build_store`.
         folder: See there.
         channels: See there.
+        files: Of a DICOM series, where they are known, see `series_files`.
 
     Returns:
-        `refused`, why; or `key`, `hashes` and `state` of the sources, and `made`, what it took, None where the scan was
-        there already.
+        `refused`, why; or `key`, `hashes` of the sources, and `made`, what it took, None where the scan was there
+        already.
     """
     try:
         with quiet_readers():
-            return _stored(path, recorded, modality, label_map, spec, VolumeStore(folder), channels)
+            return _stored(path, recorded, modality, label_map, spec, VolumeStore(folder), channels, files)
     except DataError as error:
         return {"refused": " ".join(str(error).split()).removeprefix(f"{path}: ")}
     except MemoryError:
@@ -199,37 +218,40 @@ def _stored(
     spec: Preprocessing,
     store: VolumeStore,
     channels: int | None,
+    files: list[Path] | None,
 ) -> dict[str, Any]:
     if not re.fullmatch("[0-9a-f]{64}", recorded):  # rows with the same wrong hash would share one scan
         raise DataError(f"content_hash is {recorded!r}, not 64 hex digits; `fewlabel data audit` writes it")
-    for file in filter(None, (path, label_map)):
-        place, _ = split_path(file)
-        if not (place.exists() or is_folder(place)):
-            raise DataError(f"{file}: no such scan; check the path in the manifest")
-    state = state_of(path, label_map)
     with one_line_errors(path):
-        if content_hash(scan_files(path)) != recorded:
+        if content_hash(files or scan_files(path)) != recorded:
             raise DataError("changed since the manifest was written; write it anew with `fewlabel data audit`")
         hashes = recorded, content_hash(scan_files(label_map)) if label_map else ""
     key = key_of(*hashes, spec)
     made: dict[str, Any] = {}
 
-    def make() -> tuple[Volume, np.ndarray | None]:
+    def make() -> Volume:
         # Nobody holds the raw scan besides `preprocess`, so that it is freed midway.
-        scan = preprocess(_read(path, modality, spec, channels, made), spec)
+        scan = preprocess(_read(path, files, modality, spec, channels, made), spec)
         made["voxels"] = scan.array.size
-        return scan, resampled_label_map(label_map, scan) if label_map else None
+        return scan
 
     started = time.perf_counter()
-    stored = store.get_or_make(key, make)
+    stored = store.get_or_make(key, make, functools.partial(resampled_label_map, label_map) if label_map else None)
     stored_candidates(stored)  # else the first steps of a run would look each scan through
     if made:
         made |= {"seconds": time.perf_counter() - started, "num_bytes": stored.num_bytes}
-    return {"key": key, "hashes": hashes, "state": state, "made": made}
+    return {"key": key, "hashes": hashes, "made": made}
 
 
-def _read(path: str, modality: str, spec: Preprocessing, channels: int | None, made: dict[str, Any]) -> Volume:
-    volume = read_volume(path)
+def _read(
+    path: str,
+    files: list[Path] | None,
+    modality: str,
+    spec: Preprocessing,
+    channels: int | None,
+    made: dict[str, Any],
+) -> Volume:
+    volume = read_files(files, path) if files else read_volume(path)
     made["voxels_read"] = volume.array.size
     if channels is not None and len(volume.array) != channels:
         raise DataError(_wrong_channels(len(volume.array), channels))

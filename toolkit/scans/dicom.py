@@ -9,14 +9,16 @@ import re
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pydicom
 from pydicom.uid import UID
 
 from toolkit.errors import DataError
+from toolkit.scans.promises import check_voxels
 from toolkit.scans.reasons import Reason, ScanError
 
 _TAGS = [
@@ -32,9 +34,11 @@ _NAMING = ("PatientName", "PatientID", "InstitutionName", "ReferringPhysicianNam
 _PREFIX_AT = 128
 ANY_DEPTH = "**"
 """As the last part of a folder's path: and all folders below."""
+T = TypeVar("T")
+Numbers = tuple[float, ...] | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class DicomHeader:
     """What is read of one image file besides its pixels. Holds identifiers: for the audit alone.
 
@@ -71,7 +75,27 @@ class DicomHeader:
     bits: int = 0
     samples: int = 1
     photometric: str = ""
-    frames: list[tuple[list[float] | None, list[float] | None, list[float] | None]] = field(default_factory=list)
+    frames: tuple[tuple[Numbers, Numbers, Numbers], ...] = ()
+
+    @classmethod
+    def from_plain(cls, values: dict[str, Any]) -> "DicomHeader":
+        """From what `dataclasses.asdict` gave, also by way of JSON.
+
+        What files have in common is in memory once: an audit holds the headers of all files that it found.
+        """
+        frames = tuple((_frozen(at), *(_shared(_frozen(part)) for part in rest)) for at, *rest in values["frames"])
+        own = {"file": values["file"], "sop_uid": values["sop_uid"], "frames": frames}
+        return cls(**{name: _shared(_frozen(value)) for name, value in values.items() if name not in own}, **own)
+
+
+@functools.lru_cache(maxsize=1 << 14, typed=True)
+def _shared(value: T) -> T:
+    """The first value that was equal."""
+    return value
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
 
 
 def looks_like_dicom(path: Path) -> bool:
@@ -93,7 +117,7 @@ def read_header(path: Path) -> DicomHeader | None:
     try:
         with quiet_readers():
             return _header(path, pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS, force=True))
-    except OSError:
+    except (OSError, ScanError):
         raise
     except Exception as error:  # over damaged bytes pydicom raises whatever happens, struct.error for one
         reason = " ".join(str(error).split())[-200:] or type(error).__name__
@@ -124,21 +148,46 @@ def find_series(folder: Path, series_uid: str = "") -> dict[str, list[Path]]:
         DataError: A file is damaged, and either no UID is given or it may belong to that series.
     """
     found: dict[str, list[Path]] = defaultdict(list)
-    for here in _folders_below(folder.parent) if folder.name == ANY_DEPTH else [folder]:
+    for here in folders_below(folder.parent) if folder.name == ANY_DEPTH else [folder]:
         series, damaged = _index(here, os.stat(here).st_mtime_ns)
-        for error in damaged:
-            if not series_uid or series_uid in uids_in(Path(error.path)):
-                raise error
         for uid, files in series.items():
-            if uid == series_uid or not series_uid:
-                found[uid] += files
-    return dict(found)
+            found[uid] += files
+        for file in damaged:
+            if not series_uid or series_uid in uids_in(Path(file)):
+                found[series_uid_of(file)].append(Path(file))  # raises, unless it was mended in its place
+    return {uid: files for uid, files in found.items() if uid and series_uid in ("", uid)}
 
 
-def _folders_below(folder: Path) -> Iterator[Path]:
-    for here, folders, _ in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield Path(here)
+def files_in(place: Path) -> list[str]:
+    """The files of a folder, sorted; of `FOLDER/**` those of all folders below it, but for hidden ones."""
+    folders = folders_below(place.parent) if place.name == ANY_DEPTH else [place]
+    return [entry.path for here in folders for entry in sorted(os.scandir(here), key=_name) if entry.is_file()]
+
+
+def folders_below(folder: Path) -> Iterator[Path]:
+    """`folder` and all folders below it, but for hidden ones and those that may not be listed."""
+    waiting = [folder]  # and no recursion: a tree may be deeper than Python's stack
+    while waiting:
+        here = waiting.pop()
+        with contextlib.suppress(PermissionError):
+            entries = sorted(os.scandir(here), key=_name, reverse=True)
+            yield here
+            waiting += [Path(e.path) for e in entries if e.is_dir(follow_symlinks=False) and not e.name.startswith(".")]
+
+
+def _name(entry: os.DirEntry[str]) -> str:
+    return entry.name
+
+
+def series_uid_of(file: str) -> str:
+    """The UID of an image file's series; "" for a file of another kind.
+
+    Raises:
+        ScanError: The file is DICOM and damaged.
+    """
+    path = Path(file)
+    header = read_header(path) if looks_like_dicom(path) else None
+    return header.series_uid if header else ""
 
 
 def uids_in(path: Path) -> set[str]:
@@ -150,38 +199,39 @@ def uids_in(path: Path) -> set[str]:
         return set()
 
 
-def distinct_files(files: list[Path]) -> list[Path]:
-    """`files` without those that are byte for byte another one: an export that was made twice."""
-    by_size: dict[int, list[Path]] = defaultdict(list)
-    for path in files:
-        by_size[path.stat().st_size].append(path)
-    kept: dict[bytes | Path, Path] = {}
-    for alike in by_size.values():
-        for path in alike:
-            kept.setdefault(_digest(path) if len(alike) > 1 else path, path)
-    return sorted(kept.values())
+def distinct(headers: list[DicomHeader]) -> list[DicomHeader]:
+    """`headers`, sorted by file, without those of files that are byte for byte another one: an export made twice.
+
+    Only files of one length and SOP instance can be, so that others need not be read.
+    """
+    by_instance: dict[tuple[str, int], list[DicomHeader]] = defaultdict(list)
+    for header in headers:
+        by_instance[header.sop_uid, header.num_bytes].append(header)
+    kept: dict[bytes | str, DicomHeader] = {}
+    for alike in by_instance.values():
+        for header in alike:
+            kept.setdefault(_digest(header.file) if len(alike) > 1 else header.file, header)
+    return sorted(kept.values(), key=attrgetter("file"))
 
 
-def _digest(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
+def _digest(file: str) -> bytes:
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").digest()
 
 
-@functools.lru_cache(maxsize=64)
-def _index(folder: Path, _changed_ns: int) -> tuple[dict[str, list[Path]], list[ScanError]]:
+@functools.lru_cache(maxsize=1 << 12)
+def _index(folder: Path, _changed_ns: int) -> tuple[dict[str, list[Path]], list[str]]:
     """Series and damaged files directly in `folder`; remembered, since each of its series is asked for in turn."""
     series: dict[str, list[Path]] = defaultdict(list)
     damaged = []
-    for path in sorted(folder.iterdir()):
-        if not path.is_file() or not looks_like_dicom(path):
-            continue
+    for file in files_in(folder):
         try:
-            header = read_header(path)
-        except ScanError as error:
-            damaged.append(error)
-            continue
-        if header is not None:
-            series[header.series_uid].append(path)
+            uid = series_uid_of(file)
+        except ScanError:
+            damaged.append(file)
+        else:
+            series[uid].append(Path(file))
+    series.pop("", None)  # other kinds of files
     return dict(series), damaged
 
 
@@ -225,35 +275,37 @@ def _header(path: Path, data: pydicom.Dataset) -> DicomHeader | None:
         bits=int(data.get("BitsAllocated") or 0),
         samples=int(data.get("SamplesPerPixel") or 1),
         photometric=text("PhotometricInterpretation"),
-        frames=_frames(data),
+        frames=_frames(data, path),
     )
 
 
-def _frames(data: pydicom.Dataset) -> list[tuple[Any, Any, Any]]:
+def _frames(data: pydicom.Dataset, path: Path) -> tuple[tuple[Any, Any, Any], ...]:
     per_frame = data.get("PerFrameFunctionalGroupsSequence")
     if not per_frame:
         place = tuple(
             _numbers(data.get(name)) for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
         )
-        return [place] * max(int(data.get("NumberOfFrames") or 1), 1)  # type: ignore[list-item]
+        num_frames = max(int(data.get("NumberOfFrames") or 1), 1)
+        check_voxels(num_frames * int(data.Rows) * int(data.Columns), path)  # a promise of billions takes memory too
+        return (place,) * num_frames  # type: ignore[return-value]
     shared = (data.get("SharedFunctionalGroupsSequence") or [pydicom.Dataset()])[0]
 
-    def group(frame: pydicom.Dataset, sequence: str, name: str) -> list[float] | None:
+    def group(frame: pydicom.Dataset, sequence: str, name: str) -> Numbers:
         items = frame.get(sequence) or shared.get(sequence)
         return _numbers(items[0].get(name)) if items else None
 
-    return [
+    return tuple(
         (
             group(frame, "PlanePositionSequence", "ImagePositionPatient"),
             group(frame, "PlaneOrientationSequence", "ImageOrientationPatient"),
             group(frame, "PixelMeasuresSequence", "PixelSpacing"),
         )
         for frame in per_frame
-    ]
+    )
 
 
-def _numbers(value: Any) -> list[float] | None:
-    return [float(number) for number in _many(value)] or None
+def _numbers(value: Any) -> Numbers:
+    return tuple(float(number) for number in _many(value)) or None
 
 
 def _many(value: Any) -> list[Any]:

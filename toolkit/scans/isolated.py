@@ -2,13 +2,16 @@
 
 import contextlib
 import logging
-import multiprocessing
+import multiprocessing.connection
 import os
+import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -53,6 +56,7 @@ def isolated(
     context = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
     if hasattr(os, "fork"):
         context.set_forkserver_preload([function.__module__])
+    _start_tracker()
     bytes_each = max(_available_bytes() // num_workers, _LEAST_BYTES)
     pool = ProcessPool(num_workers, initializer=_alone, initargs=(bytes_each,), context=context)
     try:
@@ -72,6 +76,16 @@ def isolated(
 def num_cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _start_tracker() -> None:
+    """Starts what frees the semaphores of a killed program; it would warn of them, where nobody can do anything."""
+    quiet = "ignore:resource_tracker"
+    sys.warnoptions.append(quiet)
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        sys.warnoptions.remove(quiet)
 
 
 def _outcome(future: Any, timeout_s: float) -> Any:
@@ -95,6 +109,7 @@ def _alone(most_bytes: int) -> None:
     for stream in (1, 2):  # native readers print warnings, and file names with them
         os.dup2(null, stream)
     logging.disable(logging.CRITICAL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     import SimpleITK as sitk
     from threadpoolctl import threadpool_limits
 
@@ -105,6 +120,14 @@ def _alone(most_bytes: int) -> None:
 
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
         resource.setrlimit(resource.RLIMIT_DATA, (most_bytes, hard))
+
+
+def _end_with_parent() -> None:
+    """A file that hangs its reader would do so for ever when whoever asks was killed: nobody counts the time."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    multiprocessing.connection.wait([parent.sentinel])
+    os._exit(1)
 
 
 def _available_bytes() -> int:

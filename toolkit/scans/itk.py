@@ -8,8 +8,9 @@ from typing import Literal
 import numpy as np
 import SimpleITK as sitk
 
+from toolkit.scans.orientation import check_affine, empty_for
 from toolkit.scans.promises import check_packed, check_size, check_voxels, unpack, unpacked_chunks
-from toolkit.scans.reasons import Reason, ScanError
+from toolkit.scans.reasons import COLOUR, Reason, ScanError
 
 SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
 
@@ -46,7 +47,7 @@ class _Promise:
 
 
 def read_itk(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Voxels (I, J, K) or (I, J, K, C) and the affine to RAS world millimetres.
+    """Voxels (I, J, K) or (I, J, K, C), float32, and the affine to RAS world millimetres.
 
     Raises:
         ScanError: Data are not as many as the header says, packed data are damaged, a data file is missing or lies
@@ -60,9 +61,17 @@ def read_itk(path: Path) -> tuple[np.ndarray, np.ndarray]:
     kind = "NrrdImageIO" if path.suffix.lower() in (".nrrd", ".nhdr") else "MetaImageIO"
     image = sitk.ReadImage(str(path), imageIO=kind)
     if image.GetDimension() != 3:
-        raise ScanError(Reason.NOT_A_VOLUME, path, f"{image.GetDimension()} dimensions where a volume has 3")
-    data = sitk.GetArrayFromImage(image)  # (K, J, I) or (K, J, I, C)
-    return np.moveaxis(data, (0, 1, 2), (2, 1, 0)), ras_affine(image)
+        raise ScanError(
+            Reason.NOT_A_VOLUME, path, f"{image.GetDimension()} dimensions where a volume has 3; keep one volume"
+        )
+    if image.GetPixelID() in (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64):
+        raise ScanError(Reason.NOT_A_VOLUME, path, COLOUR)
+    affine = ras_affine(image)
+    check_affine(affine, path)
+    data = np.moveaxis(sitk.GetArrayViewFromImage(image), (0, 1, 2), (2, 1, 0))  # it was (K, J, I) or (K, J, I, C)
+    voxels = empty_for(data.shape, affine)
+    voxels[:] = data
+    return voxels, affine
 
 
 def ras_affine(source: sitk.Image | sitk.ImageFileReader) -> np.ndarray:
@@ -187,7 +196,11 @@ def _confined(promise: _Promise, path: Path) -> list[Path]:
 def _check(promise: _Promise, file: Path, num_files: int, path: Path) -> None:
     promised, rest = divmod(promise.num_bytes, num_files)
     if rest:
-        raise ScanError(Reason.INCONSISTENT, path, f"{promise.num_bytes:,} bytes do not divide over {num_files} files")
+        raise ScanError(
+            Reason.INCONSISTENT,
+            path,
+            f"{promise.num_bytes:,} bytes do not divide over {num_files} files; copy it again",
+        )
     start = promise.skip if promise.skip > 0 else 0
     start += 0 if promise.files else promise.header_bytes
     size = file.stat().st_size
@@ -199,7 +212,7 @@ def _check(promise: _Promise, file: Path, num_files: int, path: Path) -> None:
             check_packed(promised, size - start, path)
         with file.open("rb") as stream:
             stream.seek(start)
-            unpack(unpacked_chunks(stream, promise.packing), promised, path, keep=False)
+            unpack(unpacked_chunks(stream, promise.packing), promised, path)
     elif promise.skip >= 0:
         check_size(promised, size - start, path)
     elif size < promised:  # a skip of -1: the voxels are the file's last bytes

@@ -13,7 +13,9 @@ from toolkit.errors import DataError
 from toolkit.registry import nearest
 from toolkit.scans import itk, nifti
 from toolkit.scans.manifest import content_hash, scan_files
+from toolkit.scans.patches import voxel_places
 from toolkit.scans.preprocessing import resample
+from toolkit.scans.store import as_int16
 from toolkit.scans.volumes import VOLUME_SUFFIXES, Volume, is_folder, read_volume, split_path
 
 LABEL_MAP_COLUMN = "label_map"
@@ -34,8 +36,7 @@ class Points:
 
     def voxels(self, affine: np.ndarray) -> np.ndarray:
         """Where the points lie in a volume with this affine, (N, 3), not rounded; resampled and cropped or not."""
-        inverse = np.linalg.inv(affine)
-        return self.positions_mm @ inverse[:3, :3].T + inverse[:3, 3]
+        return voxel_places(affine, self.positions_mm)
 
 
 def label_map_paths(rows: pd.DataFrame, rule: str = "") -> list[str]:
@@ -80,14 +81,16 @@ def _hash_or_nothing(label_map: str) -> str:
 
 
 def resampled_label_map(path: str, like: Volume) -> np.ndarray:
-    """A label map on the grid of the preprocessed scan `like`, nearest neighbour, (I, J, K).
+    """A label map on the grid of the preprocessed scan `like`, nearest neighbour, (I, J, K) int16.
 
     Raises:
-        DataError: It cannot be read, has several channels, or none of its labels lies in the scan.
+        DataError: It cannot be read, has several channels or values that are no whole numbers of 16 bits, or none of
+            its labels lies in the scan.
     """
     raw = read_volume(path)
     if len(raw.array) != 1:
         raise DataError(f"{path}: a label map of {len(raw.array)} channels; keep one number a voxel")
+    raw = Volume(as_int16(raw.array), raw.affine)  # half as large from here on
     labels: np.ndarray = resample(raw, like, labels=True).array[0]
     if raw.array.any() and not labels.any():
         raise DataError(f"{path}: none of its labels lies in the scan; does it belong to another one?")

@@ -22,12 +22,18 @@ def scan_files(path: str) -> list[Path]:
     """The files of a manifest's `path`: those of a series, or a header and the data files that it names.
 
     Raises:
-        DataError: A DICOM file is damaged, or a header names data outside its folder.
+        DataError: There is no such scan, a DICOM file is damaged, or a header names data outside its folder.
     """
     place, series_uid = split_path(path)
-    if not is_folder(place):
-        return itk.data_files(place) if place.suffix.lower() in itk.SUFFIXES else [place]
-    return [file for files in find_series(place, series_uid).values() for file in files]
+    if is_folder(place):
+        files = [file for files in find_series(place, series_uid).values() for file in files]
+    elif place.is_file():
+        files = itk.data_files(place) if place.suffix.lower() in itk.SUFFIXES else [place]
+    else:  # also a pipe or a device, which would block whoever opens it
+        files = []
+    if not files:
+        raise DataError(f"{path}: no such scan; check the path in the manifest")
+    return files
 
 
 def content_hash(files: list[Path]) -> str:

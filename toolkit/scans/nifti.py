@@ -6,6 +6,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from toolkit.scans.orientation import check_affine, empty_for
 from toolkit.scans.promises import (
     CHUNK_BYTES,
     check_packed,
@@ -14,7 +15,7 @@ from toolkit.scans.promises import (
     unpack,
     unpacked_chunks,
 )
-from toolkit.scans.reasons import Reason, ScanError
+from toolkit.scans.reasons import COLOUR, Reason, ScanError
 
 SUFFIXES = (".nii", ".nii.gz")
 _GZIP = b"\x1f\x8b"
@@ -32,18 +33,14 @@ def read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """
     header, is_packed = _read_header(path)
     size, promised = path.stat().st_size, _promised_bytes(header, path)
-    if is_packed:
-        check_packed(promised, size, path)
-        with path.open("rb") as file:
-            data = unpack(unpacked_chunks(file, "gzip"), promised, path, keep=True)
-    else:
-        check_size(promised, size, path)
-        data = np.memmap(path, np.uint8, mode="c")
+    (check_packed if is_packed else check_size)(promised, size, path)
     affine = header_affine(header)
     _check_agreement(header, affine, _MM[header.get_xyzt_units()[0]], path)
-    shape, kind, offset = header.get_data_shape(), header.get_data_dtype(), header.get_data_offset()
-    raw = np.frombuffer(data, kind, int(np.prod(shape)), offset).reshape(shape, order="F")
-    return _scaled(raw, header, path), affine
+    check_affine(affine, path)
+    voxels = _Voxels(header, affine, path)
+    with path.open("rb") as file:
+        unpack(unpacked_chunks(file, "gzip" if is_packed else ""), promised, path, voxels.add)
+    return voxels.array, affine
 
 
 def read_header(path: Path) -> nib.Nifti1Header:
@@ -68,18 +65,47 @@ def is_unplaced(path: Path) -> bool:
     return int(header["sform_code"]) == 0 and int(header["qform_code"]) == 0
 
 
-def _scaled(raw: np.ndarray, header: nib.Nifti1Header, path: Path) -> np.ndarray:
-    """What the voxels mean, as nibabel computes it, but a slice at a time; the raw ones where nothing is to be done."""
-    try:
-        slope, inter = header.get_slope_inter()
-    except nib.spatialimages.HeaderDataError as error:
-        raise ScanError(Reason.INCONSISTENT, path, f"slope or intercept make no sense ({error})") from None
-    if raw.dtype.kind in "cV" or (slope, inter) in ((None, None), (1, 0)):  # complex or colour: the caller refuses
-        return raw
-    scaled = np.empty(raw.shape, np.float32, order="F")
-    for k in range(raw.shape[-1]):
-        scaled[..., k] = nib.volumeutils.apply_read_scaling(raw[..., k], np.float32(slope), np.float32(inter))
-    return scaled
+class _Voxels:
+    """A file's voxels as they come, scaled as nibabel does it; never more of the raw ones than a chunk and a plane.
+
+    Attributes:
+        array: (I, J, K) or (I, J, K, C), float32.
+    """
+
+    def __init__(self, header: nib.Nifti1Header, affine: np.ndarray, path: Path) -> None:
+        self._shape, self._kind = header.get_data_shape(), header.get_data_dtype()
+        if self._kind.kind in "cV":
+            raise ScanError(Reason.NOT_A_VOLUME, path, COLOUR)
+        if len(self._shape) < 3:
+            raise ScanError(
+                Reason.NOT_A_VOLUME, path, f"{len(self._shape)} dimensions where a volume has 3; keep one volume"
+            )
+        try:
+            slope, inter = header.get_slope_inter()
+        except nib.spatialimages.HeaderDataError as error:
+            raise ScanError(
+                Reason.INCONSISTENT, path, f"slope or intercept make no sense ({error}); mend them"
+            ) from None
+        self._scale = None if (slope, inter) in ((None, None), (1, 0)) else (np.float32(slope), np.float32(inter))
+        self._left_of_header = header.get_data_offset()
+        self._bytes, self._num_planes = bytearray(), 0
+        self.array = empty_for(self._shape, affine)
+
+    def add(self, chunk: bytes) -> None:
+        """Takes the file's next bytes."""
+        header, self._left_of_header = self._left_of_header, max(self._left_of_header - len(chunk), 0)
+        self._bytes += chunk[header:]
+        i, j, k = self._shape[:3]
+        plane_bytes = i * j * self._kind.itemsize
+        while count := min(len(self._bytes) // plane_bytes, k - self._num_planes % k):
+            volume, first = divmod(self._num_planes, k)
+            which = np.unravel_index(volume, self._shape[3:], order="F") if len(self._shape) > 3 else ()
+            raw = np.frombuffer(self._bytes[: count * plane_bytes], self._kind).reshape((i, j, count), order="F")
+            if self._scale:
+                raw = nib.volumeutils.apply_read_scaling(raw, *self._scale)
+            self.array[(slice(None), slice(None), slice(first, first + count), *which)] = raw
+            del self._bytes[: count * plane_bytes]
+            self._num_planes += count
 
 
 def _read_header(path: Path) -> tuple[nib.Nifti1Header, bool]:
@@ -132,12 +158,16 @@ def _promised_bytes(header: nib.Nifti1Header, path: Path) -> int:
     dims = [int(value) for value in header["dim"][1 : num_dims + 1]]
     offset = int(header["vox_offset"])
     if not 1 <= num_dims <= 7 or min(dims) < 1 or offset < int(header["sizeof_hdr"]):
-        raise ScanError(Reason.INCONSISTENT, path, f"dimensions {dims} or the offset of the voxels are impossible")
+        raise ScanError(
+            Reason.INCONSISTENT, path, f"dimensions {dims} or the voxels' offset are impossible; copy it again"
+        )
     num_voxels = int(np.prod(dims, dtype=object))
     check_voxels(num_voxels, path)
     item = header.get_data_dtype()
     if item.itemsize * 8 != int(header["bitpix"]):
-        raise ScanError(Reason.INCONSISTENT, path, f"{header['bitpix']} bits a voxel do not go with type {item}")
+        raise ScanError(
+            Reason.INCONSISTENT, path, f"{header['bitpix']} bits a voxel do not go with type {item}; copy it again"
+        )
     return offset + num_voxels * item.itemsize
 
 

@@ -3,7 +3,7 @@
 import bz2
 import gzip
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -49,24 +49,26 @@ def check_packed(promised: int, packed: int, path: str | Path) -> None:
         )
 
 
-def unpack(chunks: Iterator[bytes], promised: int, path: str | Path, *, keep: bool) -> bytearray:
-    """Unpacks to the very end, so that the checksum is checked; what is not kept takes no memory.
+def unpack(
+    chunks: Iterator[bytes], promised: int, path: str | Path, into: Callable[[bytes], object] | None = None
+) -> None:
+    """Unpacks to the very end, so that the checksum is checked; nothing is kept here.
 
     Args:
         chunks: Unpacked bytes, from `unpacked_chunks`.
         promised: How many bytes the header says there are.
         path: For the error.
-        keep: Whether to return them.
+        into: Takes them, a chunk at a time and no more than promised.
 
     Raises:
         ScanError: More or fewer bytes than promised, damaged or cut-off data, a wrong checksum.
     """
-    kept, count = bytearray(), 0
+    count = 0
     try:
         for chunk in chunks:
             count += len(chunk)
-            if keep and count <= promised:
-                kept += chunk
+            if into and count <= promised:
+                into(chunk)
             if count > promised + (CHUNK_BYTES << 4):  # enough to know: a bomb is not read for hours
                 break
     except EOFError:
@@ -74,11 +76,14 @@ def unpack(chunks: Iterator[bytes], promised: int, path: str | Path, *, keep: bo
     except (OSError, zlib.error, ValueError) as error:
         raise ScanError(Reason.CHECKSUM, path, f"packed data are damaged ({error}); copy it again") from None
     check_size(promised, count, path)
-    return kept
 
 
-def unpacked_chunks(file: BinaryIO, kind: Literal["gzip", "bz2", "zlib"]) -> Iterator[bytes]:
-    """Unpacks bit by bit; each of the three ends with a checksum, and it is compared."""
+def unpacked_chunks(file: BinaryIO, kind: Literal["", "gzip", "bz2", "zlib"]) -> Iterator[bytes]:
+    """Unpacks bit by bit; each of the three ends with a checksum, and it is compared. "" is not packed."""
+    if not kind:
+        while chunk := file.read(CHUNK_BYTES):
+            yield chunk
+        return
     if kind == "zlib":
         decompressor = zlib.decompressobj()
         while not decompressor.eof:

@@ -41,6 +41,9 @@ class Reason(StrEnum):
     FILE_NAME = "file name"
 
 
+COLOUR = "colour or complex voxels; convert the scan to one real number a voxel first"
+
+
 class ScanError(DataError):
     """A scan that cannot be used.
 

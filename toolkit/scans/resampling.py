@@ -29,8 +29,8 @@ def resample(volume: Volume, like: Volume, *, labels: bool = False, outside: flo
     Args:
         volume: The scan or label map.
         like: Its shape and affine are the output's.
-        labels: Nearest neighbour without smoothing, for label maps; otherwise linear interpolation, after a Gaussian
-            along the axes that become coarser.
+        labels: Nearest neighbour without smoothing, for label maps, which keep their type; otherwise linear
+            interpolation, after a Gaussian along the axes that become coarser.
         outside: What lies around the scan, beyond the outer faces of its voxels. The half voxel between such a face
             and the outermost centres has the edge's value.
     """
@@ -39,11 +39,12 @@ def resample(volume: Volume, like: Volume, *, labels: bool = False, outside: flo
     sigma = _SIGMA_PER_FWHM * np.sqrt(np.maximum(ratio**2 - 1, 0))
     if labels or sigma.max() <= 0.1:
         sigma = np.zeros(3)
+    kind = volume.array.dtype if labels else np.float32
     to_source = np.linalg.inv(volume.affine) @ like.affine
     if like.shape == volume.shape and np.allclose(to_source, np.eye(4), rtol=0, atol=1e-6):
-        return Volume(volume.array.astype(np.float32), like.affine)
+        return Volume(volume.array.astype(kind), like.affine)
     linear, start = to_source[:3, :3], to_source[:3, 3]
-    out = np.empty((len(volume.array), *like.shape), np.float32)
+    out = np.empty((len(volume.array), *like.shape), kind)
     for first in range(0, like.shape[0], _SLAB):
         size = min(_SLAB, like.shape[0] - first), *like.shape[1:]
         origin = start + linear[:, 0] * first

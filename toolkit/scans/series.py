@@ -1,11 +1,13 @@
 """One DICOM series as one volume: frames sorted along their normal, and only what is an even stack of slices."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
 import pydicom
-from pydicom.pixels import apply_modality_lut
+from pydicom.pixels import apply_modality_lut, iter_pixels
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -14,9 +16,9 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from toolkit.errors import DataError
-from toolkit.scans.dicom import DicomHeader, distinct_files, read_header
+from toolkit.scans.dicom import DicomHeader, distinct, read_header
 from toolkit.scans.itk import LPS_TO_RAS
+from toolkit.scans.orientation import check_affine, empty_for
 from toolkit.scans.promises import check_packed, check_voxels
 from toolkit.scans.reasons import Reason, ScanError
 
@@ -53,20 +55,22 @@ def read_series(files: list[Path], path: str | Path) -> tuple[np.ndarray, np.nda
     Raises:
         ScanError: See `stack_frames`; pixels are missing or cannot be decoded.
     """
-    headers = [header for header in map(read_header, distinct_files(files)) if header is not None]
+    headers = distinct([header for header in map(read_header, files) if header is not None])
     stack = stack_frames(headers, path)
-    columns, rows, slices = stack.shape
     for header in headers:
         _check_pixels(header, path)
-    voxels = np.empty((slices, rows, columns), np.float32)
+    affine = LPS_TO_RAS @ stack.affine
+    check_affine(affine, path)
+    voxels = empty_for(stack.shape, affine).transpose(2, 1, 0)
     places: dict[str, list[tuple[int, int]]] = {}
     for place, (file, frame) in enumerate(stack.frames):
         places.setdefault(file, []).append((place, frame))
     for file, wanted in places.items():
-        data, pixels = _pixels(Path(file), path)
-        for place, frame in wanted:
-            voxels[place] = _rescaled(pixels[frame], data, frame)
-    return voxels.transpose(2, 1, 0), LPS_TO_RAS @ stack.affine
+        data = _dataset(Path(file), path)
+        for (place, frame), pixels in zip(sorted(wanted, key=itemgetter(1)), _decoded(data, path), strict=True):
+            voxels[place] = _rescaled(pixels, data, frame)
+        del data, pixels  # of several frames they are half the scan again
+    return voxels.transpose(2, 1, 0), affine
 
 
 def stack_frames(headers: list[DicomHeader], path: str | Path) -> Stack:
@@ -96,9 +100,13 @@ def stack_frames(headers: list[DicomHeader], path: str | Path) -> Stack:
         positions, orientations, spacings = (np.array([frame[part] for frame in frames], float) for part in (2, 3, 4))
         rows_and_columns = orientations.reshape(-1, 2, 3)
     except ValueError:
-        raise ScanError(Reason.INCONSISTENT, path, "positions or orientations of a wrong length") from None
+        raise ScanError(
+            Reason.INCONSISTENT, path, "positions or orientations of a wrong length; export it again"
+        ) from None
     if not all(np.isfinite(numbers).all() for numbers in (positions, orientations, spacings)):
-        raise ScanError(Reason.INCONSISTENT, path, "positions, orientations or spacings that are no numbers")
+        raise ScanError(
+            Reason.INCONSISTENT, path, "positions, orientations or spacings that are no numbers; export it again"
+        )
     if np.abs(orientations - orientations[0]).max() > 1e-3:
         raise ScanError(
             Reason.MIXED_ORIENTATIONS, path, "slices of several orientations in one series (a localiser?); leave it out"
@@ -107,7 +115,9 @@ def stack_frames(headers: list[DicomHeader], path: str | Path) -> Stack:
         raise ScanError(Reason.MIXED_SLICES, path, "slices of several pixel spacings in one series; split it")
     along_row, along_column = rows_and_columns[0]
     if np.abs(rows_and_columns[0] @ rows_and_columns[0].T - np.eye(2)).max() > 1e-2:
-        raise ScanError(Reason.INCONSISTENT, path, "the orientation's two directions are not at right angles")
+        raise ScanError(
+            Reason.INCONSISTENT, path, "the orientation's two directions are not at right angles; export it again"
+        )
     order = _order(positions, np.cross(along_row, along_column), path)
     start, end = positions[order[0]], positions[order[-1]]
     affine = np.eye(4)
@@ -164,8 +174,8 @@ def _check_pixels(header: DicomHeader, path: str | Path) -> None:
         )
 
 
-def _pixels(file: Path, path: str | Path) -> tuple[pydicom.Dataset, np.ndarray]:
-    """Stored values (frames, rows, columns) of one file."""
+def _dataset(file: Path, path: str | Path) -> pydicom.Dataset:
+    """One file, with its pixels as they are stored."""
     data = pydicom.dcmread(file, force=True)
     if not any(name in data for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
         raise ScanError(Reason.TRUNCATED, path, "a file without its pixels; copy it again")
@@ -174,21 +184,25 @@ def _pixels(file: Path, path: str | Path) -> tuple[pydicom.Dataset, np.ndarray]:
         data.file_meta.TransferSyntaxUID = (
             ImplicitVRLittleEndian if is_implicit else ExplicitVRLittleEndian if is_little else ExplicitVRBigEndian
         )
+    return data
+
+
+def _decoded(data: pydicom.Dataset, path: str | Path) -> Iterator[np.ndarray]:
+    """Stored values (rows, columns) of each frame of a file, one after the other."""
     try:
-        pixels = data.pixel_array
-    except DataError:
-        raise
+        yield from iter_pixels(data)
     except Exception as error:  # each decoder has errors of its own
         said = " ".join(str(error).split())
         is_short = "less than expected" in said
         raise ScanError(
-            Reason.TRUNCATED if is_short else Reason.UNREADABLE, path, f"pixels cannot be decoded ({said[:200]})"
+            Reason.TRUNCATED if is_short else Reason.UNREADABLE,
+            path,
+            f"pixels cannot be decoded ({said[:200]}); copy it again",
         ) from None
-    return data, pixels if pixels.ndim == 3 else pixels[None]
 
 
 def _rescaled(pixels: np.ndarray, data: pydicom.Dataset, frame: int) -> np.ndarray:
-    """Stored values as what the modality measures, by the frame's own slope, else the shared one, else the file's."""
+    """One frame in the modality's units, by the frame's own slope, else the one that all share, else the file's."""
     groups = [
         group[number]
         for name, number in (("PerFrameFunctionalGroupsSequence", frame), ("SharedFunctionalGroupsSequence", 0))

@@ -98,7 +98,12 @@ class StoredVolume:
     @property
     def num_bytes(self) -> int:
         """On the disk, without the header."""
-        return self._header.values.num_bytes + (self._header.labels.num_bytes if self._header.labels else 0)
+        return sum(record.num_bytes for _, record in self.files())
+
+    def files(self) -> list[tuple[Path, FrameRecord]]:
+        """The scan's file and, where there is one, the label map's, with what each should be."""
+        labels = [(self.path.with_suffix(".labels.b2nd"), self._header.labels)] if self._header.labels else []
+        return [(self.path.with_suffix(".b2nd"), self._header.values), *labels]
 
     def crop(self, start: Sequence[int], size: Sequence[int]) -> np.ndarray:
         """Raw values of a box, decompressed from the chunks that it touches.
@@ -132,12 +137,15 @@ class StoredVolume:
 
     @cached_property
     def _values(self) -> ChunkedArray:
-        return ChunkedArray(self.path.with_suffix(".b2nd"), self._header.shape, self._header.values)
+        path, record = self.files()[0]
+        return ChunkedArray(path, self._header.shape, record)
 
     @cached_property
     def _labels(self) -> ChunkedArray | None:
-        record = self._header.labels
-        return record and ChunkedArray(self.path.with_suffix(".labels.b2nd"), (1, *self.shape), record)
+        if not self.has_labels:
+            return None
+        path, record = self.files()[1]
+        return ChunkedArray(path, (1, *self.shape), record)
 
 
 class VolumeStore:
@@ -153,15 +161,19 @@ class VolumeStore:
         self.folder = Path(folder)
 
     def __contains__(self, key: str) -> bool:
-        """Whether all files of `key` are there and as long as they should be."""
+        """See `find`."""
+        return self.find(key) is not None
+
+    def find(self, key: str) -> StoredVolume | None:
+        """What is stored under `key`, if all of its files are there and as long as they should be; else None."""
         try:
-            header = read_header(self._path(key))
-            for suffix, record in ((".b2nd", header.values), (".labels.b2nd", header.labels)):
-                if record and self._path(key, suffix).stat().st_size != record.num_bytes:
-                    return False
+            stored = self.get(key)
+            for path, record in stored.files():
+                if path.stat().st_size != record.num_bytes:
+                    return None
         except (DataError, OSError):
-            return False
-        return True
+            return None
+        return stored
 
     def put(self, key: str, volume: Volume, labels: np.ndarray | None = None) -> StoredVolume:
         """Stores `volume` in 12 bits under `key`; a reader sees all of it or nothing.
@@ -175,18 +187,14 @@ class VolumeStore:
             DataError: A label that does not fit.
             DiskError: No room, or the folder cannot be written.
         """
-        low, high = min(float(volume.array.min()), 0.0), max(float(volume.array.max()), 0.0)
-        scale = 1 / LEVELS if low == 0 and high <= 1 else (high - low) / LEVELS or 1.0
-        zero = round(-low / scale)  # the raw value of 0 is a whole number, so that background stays background
-        frame, values = compress(quantised(volume.array, scale, zero))
-        parts, record = {".b2nd": frame}, None
+        return self._put(key, *packed(volume), labels)
+
+    def _put(self, key: str, frame: bytes, header: StoreHeader, labels: np.ndarray | None) -> StoredVolume:
+        parts = {".b2nd": frame}
         if labels is not None:
-            assert labels.shape == volume.shape
+            assert labels.shape == header.shape[1:]
             parts[".labels.b2nd"], record = compress(as_int16(labels)[None])
-        affine = tuple(tuple(row) for row in volume.affine.tolist())
-        header = StoreHeader(
-            shape=volume.array.shape, scale=scale, offset=-zero * scale, affine=affine, values=values, labels=record
-        )
+            header = header.model_copy(update={"labels": record})
         text = header.model_dump_json()
         parts[".json"] = json.dumps({"crc": zlib.crc32(text.encode()), "header": text}).encode()
         with self._disk_errors():
@@ -205,19 +213,29 @@ class VolumeStore:
         stored.shape  # noqa: B018 - reads the header
         return stored
 
-    def get_or_make(self, key: str, make: Callable[[], tuple[Volume, np.ndarray | None]]) -> StoredVolume:
-        """What is stored under `key`, or else what `make` gives: a scan, and its label map or None.
+    def get_or_make(
+        self, key: str, make: Callable[[], Volume], label_map: Callable[[Volume], np.ndarray] | None = None
+    ) -> StoredVolume:
+        """What is stored under `key`, or else the scan that `make` gives.
 
         Of several processes that want the same scan one makes it, and the others wait.
+
+        Args:
+            key: From `store_key`.
+            make: Gives the scan. Who keeps none of it needs no room for it while the label map is made.
+            label_map: Gives the label map (I, J, K) from the scan's grid, a volume of zeros.
         """
-        if key not in self:
-            locks = self.folder / ".locks"
-            with self._disk_errors():
-                locks.mkdir(parents=True, exist_ok=True)
-            with FileLock(locks / key[:3]):  # few files for any number of scans
-                if key not in self:  # else another process was quicker
-                    return self.put(key, *make())
-        return self.get(key)
+        if found := self.find(key):
+            return found
+        locks = self.folder / ".locks"
+        with self._disk_errors():
+            locks.mkdir(parents=True, exist_ok=True)
+        with FileLock(locks / key[:3]):  # few files for any number of scans
+            if found := self.find(key):  # another process was quicker
+                return found
+            frame, header = packed(make())
+            grid = Volume(np.broadcast_to(np.float32(0), header.shape), np.array(header.affine))
+            return self._put(key, frame, header, label_map(grid) if label_map else None)
 
     def sweep(self) -> None:
         """Deletes what builders left that were killed more than a day ago."""
@@ -262,13 +280,19 @@ def read_header(path: Path) -> StoreHeader:
         raise DataError(f"{path}: damaged; delete it and build the store again") from error
 
 
-def quantised(array: np.ndarray, scale: float, zero: int) -> np.ndarray:
-    """Intensities (C, I, J, K) as raw values, int16; slice by slice, so that no second float array is made."""
-    values = np.empty(array.shape, np.int16)
-    for channel, raw in zip(array, values, strict=True):
-        for plane, raw_plane in zip(channel, raw, strict=True):
+def packed(volume: Volume) -> tuple[bytes, StoreHeader]:
+    """The file of a scan in 12 bits, and its header. Let go of early: the caller should not keep the scan either."""
+    low, high = min(float(volume.array.min()), 0.0), max(float(volume.array.max()), 0.0)
+    scale = 1 / LEVELS if low == 0 and high <= 1 else (high - low) / LEVELS or 1.0
+    zero = round(-low / scale)  # the raw value of 0 is a whole number, so that background stays background
+    values = np.empty(volume.array.shape, np.int16)
+    for channel, raw in zip(volume.array, values, strict=True):
+        for plane, raw_plane in zip(channel, raw, strict=True):  # so that no second float array is made
             raw_plane[:] = np.rint(plane / np.float32(scale)) + np.float32(zero)
-    return values
+    shape, affine = volume.array.shape, tuple(tuple(row) for row in volume.affine.tolist())
+    del volume
+    frame, record = compress(values)
+    return frame, StoreHeader(shape=shape, scale=scale, offset=-zero * scale, affine=affine, values=record)
 
 
 def as_int16(labels: np.ndarray) -> np.ndarray:
@@ -278,10 +302,11 @@ def as_int16(labels: np.ndarray) -> np.ndarray:
         DataError: A label is no whole number or does not fit.
     """
     low, high = labels.min(), labels.max()
+    planes = labels.reshape(-1, *labels.shape[-2:])
     fits = np.iinfo(np.int16)
-    if not (fits.min <= low and high <= fits.max and (labels == np.rint(labels)).all()):
+    if not (fits.min <= low and high <= fits.max and all((plane == np.rint(plane)).all() for plane in planes)):
         raise DataError(f"a label map has values from {low:g} to {high:g}; it takes whole numbers of 16 bits")
-    return labels.astype(np.int16)
+    return labels.astype(np.int16, copy=False)
 
 
 def _boxed(array: ChunkedArray, start: Sequence[int], size: Sequence[int], outside: int) -> np.ndarray:

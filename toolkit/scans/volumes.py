@@ -6,6 +6,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import nibabel as nib
@@ -14,12 +15,13 @@ import numpy as np
 from toolkit.console import log
 from toolkit.errors import DataError
 from toolkit.scans import itk, nifti
-from toolkit.scans.dicom import ANY_DEPTH, find_series, quiet_readers
+from toolkit.scans.dicom import ANY_DEPTH, files_in, find_series, folders_below, looks_like_dicom, quiet_readers
+from toolkit.scans.orientation import to_ras
 from toolkit.scans.reasons import Reason, ScanError
 from toolkit.scans.series import read_series
 
 VOLUME_SUFFIXES = nifti.SUFFIXES + itk.SUFFIXES
-SPACING_LIMITS_MM = (1e-3, 200.0)
+MOST_FOLDERS_LOOKED_AT = 1000
 MOST_NOT_FINITE = 0.1
 """Share of a scan's voxels that may be NaN or infinite; they get its smallest finite value."""
 
@@ -122,9 +124,7 @@ def read_files(files: list[Path], path: str | Path) -> Volume:
 def _series_files(folder: Path, series_uid: str) -> list[Path]:
     series = find_series(folder, series_uid)
     if not series:
-        raise DataError(
-            f"{folder}: no DICOM series {series_uid}" if series_uid else f"{folder}: no DICOM images in this folder"
-        )
+        raise DataError(f"{folder}: {f'no DICOM series {series_uid}' if series_uid else _where_images_are(folder)}")
     if len(series) > 1:
         raise DataError(
             f"{folder}: {len(series)} DICOM series in one folder; name one as {folder}#{next(iter(series))}"
@@ -132,37 +132,28 @@ def _series_files(folder: Path, series_uid: str) -> list[Path]:
     return next(iter(series.values()))
 
 
+def _where_images_are(folder: Path) -> str:
+    if folder.name != ANY_DEPTH:
+        for here in islice(folders_below(folder), 1, MOST_FOLDERS_LOOKED_AT):
+            if any(map(looks_like_dicom, map(Path, files_in(here)))):
+                return f"no DICOM images in this folder; {here} has some, so name that one"
+    return "no DICOM images in this folder"
+
+
 def _volume(data: np.ndarray, affine: np.ndarray, path: str | Path) -> Volume:
     if data.ndim > 4 and max(data.shape[3:-1]) == 1:  # NIfTI keeps components in the fifth dimension
         data = data.reshape(*data.shape[:3], data.shape[-1])
     if data.ndim == 4 and data.shape[3] == 1:
         data = data[..., 0]
-    if data.dtype.names or np.iscomplexobj(data):
-        raise ScanError(
-            Reason.NOT_A_VOLUME, path, "colour or complex voxels; convert the scan to one real number a voxel first"
-        )
     if data.ndim not in (3, 4) or min(data.shape[:3]) < 2:
         raise ScanError(
             Reason.NOT_A_VOLUME,
             path,
             f"{data.ndim} dimensions {data.shape}; a scan has 3, each at least 2 wide, or 4 with channels last",
         )
-    spacing = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
-    low, high = SPACING_LIMITS_MM
-    if not (
-        np.isfinite(affine).all()
-        and (spacing > low).all()
-        and (spacing < high).all()
-        and abs(np.linalg.det(affine[:3, :3] / spacing)) > 0.1
-    ):
-        raise ScanError(
-            Reason.INCONSISTENT, path, "the header's affine does not place the voxels in space; repair the header"
-        )
-    orientation = nib.orientations.io_orientation(affine)
-    array = nib.orientations.apply_orientation(data, orientation)
-    affine = affine @ nib.orientations.inv_ornt_aff(orientation, data.shape[:3])
+    array, affine = to_ras(data, affine)
     array = array[None] if array.ndim == 3 else np.moveaxis(array, 3, 0)
-    array = np.ascontiguousarray(array, dtype=np.float32)
+    array = np.ascontiguousarray(array)  # as readers fill what `empty_for` gave them, nothing is copied here
     return Volume(array, affine.astype(np.float64), _filled(array, path))
 
 

@@ -1,5 +1,6 @@
 """What an audit lists: every scan once, under a pseudonym, with what is known of it, and the right one of several."""
 
+import shutil
 import stat
 from pathlib import Path
 
@@ -346,15 +347,15 @@ def test_what_was_found_out_survives_a_kill(tmp_path: Path, monkeypatch: pytest.
     assert Memory(tmp_path / "m.sqlite").get("first") == {"answer": 1}  # and nobody closed the first
 
 
-def test_what_an_audit_did_not_ask_for_is_forgotten(tmp_path: Path, run, nifti, monkeypatch) -> None:
+def test_what_an_audit_did_not_ask_for_is_forgotten(tmp_path: Path, run, nifti, dicom, monkeypatch) -> None:
     memory = tmp_path / "private" / "memory.sqlite"
-    gone = nifti("DOE_JANE.nii")
+    gone = dicom("DOE_JANE")
     for number in range(30):
         nifti(f"n{number}.nii")
     run()
     content = memory.read_bytes()
     assert b"DOE_JANE" in content
-    gone.unlink()
+    shutil.rmtree(gone)
     monkeypatch.setattr("toolkit.scans.audit.memory._code", lambda: "f" * 16)  # an upgrade
     run()
     assert b"DOE_JANE" not in memory.read_bytes()

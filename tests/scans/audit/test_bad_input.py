@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import re
 import socket
 import time
 import zipfile
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pydicom
 import pytest
 import SimpleITK as sitk
@@ -24,7 +26,9 @@ from toolkit.scans.audit import AuditConfig, audit_folder
 from toolkit.scans.audit.look import look
 from toolkit.scans.audit.walk import walk
 from toolkit.scans.cohort import write_nifti, write_series
+from toolkit.scans.dicom import folders_below
 from toolkit.scans.isolated import Lost, isolated
+from toolkit.scans.manifest import content_hash, scan_files
 from toolkit.scans.reasons import Reason
 
 NUM_GOOD, NUM_DAMAGED = 50, 200
@@ -205,6 +209,113 @@ def test_odd_things_are_refused_by_name_and_harm_nothing(tmp_path: Path, odd: Pa
     assert not list(tmp_path.rglob("escaped.nii"))
     for row in found.manifest.itertuples():
         assert read_volume(row.path).shape
+
+
+@pytest.fixture
+def manifest_of(tmp_path: Path):
+    """Lists scans as somebody may who ran no audit: bytes and content hash agree, whatever the bytes are."""
+
+    def write_manifest(paths: list[Path]) -> Path:
+        rows = []
+        for number, path in enumerate(paths):
+            try:
+                known = content_hash(scan_files(str(path)))
+            except (DataError, OSError):
+                known = "0" * 64
+            rows.append({"path": str(path), "subject": f"s{number}", "content_hash": known})
+        (tmp_path / "private").mkdir(exist_ok=True)
+        pd.DataFrame(rows).to_csv(tmp_path / "private" / "manifest.csv", index=False)
+        return tmp_path / "private" / "manifest.csv"
+
+    return write_manifest
+
+
+def build(manifest: Path, code: int) -> tuple[set[str], dict[str, str]]:
+    """Scans that `fewlabel data build` stored, and why it refused the others."""
+    outcome = CliRunner().invoke(app, ["data", "build", str(manifest), "spacing_mm=[2,2,3]", "--workers", "2"])
+    assert outcome.exit_code == code, outcome.output
+    refused = pd.read_csv(manifest.parent / "build_refused.csv")
+    reasons = dict(zip(refused["path"], refused["reason"], strict=True))
+    listed = set(pd.read_csv(manifest)["path"])
+    assert reasons.keys() <= listed
+    assert f"{len(listed - reasons.keys())} scans" in outcome.output
+    return listed - reasons.keys(), reasons
+
+
+def test_a_build_keeps_every_good_scan_and_lists_every_visible_damage(
+    tmp_path: Path, damaged: list[Damage], manifest_of
+) -> None:
+    scans = sorted((tmp_path / "in").iterdir())
+    stored, reasons = build(manifest_of(scans), 3)
+    of_scan = {str(d.path.parent if d.kind in ("frames", "slices") else d.path): d for d in damaged}
+    good = {str(path) for path in scans} - of_scan.keys()
+    assert len(good) == NUM_GOOD and good <= stored
+    for path in stored - good:
+        assert of_scan[path].may_hide, f"{of_scan[path]} was not seen"
+    assert len(stored - good) <= 60
+    known = re.compile("|".join(f"{reason}: " for reason in Reason) + "|in one folder|no such scan")
+    assert [reason for reason in reasons.values() if not known.search(reason)] == []
+    assert [reason for reason in reasons.values() if "; " not in reason] == []  # each says what to do
+
+
+def test_damage_that_comes_after_the_audit_is_refused_too(tmp_path: Path, nifti, dicom, damaged_later) -> None:
+    outcome = CliRunner().invoke(app, ["data", "audit", str(tmp_path / "in"), "--out", str(tmp_path / "private")])
+    assert outcome.exit_code == 0, outcome.output
+    names = damaged_later()
+    stored, reasons = build(tmp_path / "private" / "manifest.csv", 3)
+    assert {Path(path.partition("#")[0]).name for path in reasons} == names
+    assert len(stored) == 4
+
+
+@pytest.fixture
+def damaged_later(tmp_path: Path, nifti, dicom):
+    """Eight scans, and what becomes of four of them."""
+    for name in "abcd":
+        nifti(f"{name}.nii.gz")
+        dicom(f"{name}", SeriesDescription=name, PatientID=name)
+
+    def damage() -> set[str]:
+        folder = tmp_path / "in"
+        (folder / "a.nii.gz").write_bytes((folder / "a.nii.gz").read_bytes()[:-7])
+        (folder / "b.nii.gz").write_bytes(b"")
+        (folder / "c.nii.gz").unlink()
+        os.mkfifo(folder / "c.nii.gz")
+        slices = sorted((folder / "d").iterdir())
+        slices[3].write_bytes(slices[3].read_bytes()[:-40])
+        return {"a.nii.gz", "b.nii.gz", "c.nii.gz", "d"}
+
+    return damage
+
+
+def test_odd_things_in_a_manifest_are_refused_one_by_one(tmp_path: Path, odd: Path, manifest_of) -> None:
+    paths = [path for path in sorted(odd.iterdir()) if "\udce9" not in path.name and path.name != "sub-1"]
+    link = odd / "link.nrrd"
+    link.write_text("NRRD0004\ntype: short\ndimension: 3\nsizes: 4 4 4\nencoding: raw\ndata file: ../secret.nii\n\n")
+    stored, reasons = build(manifest_of([odd / "sub-1" / "good.nii.gz", link, *paths, odd / "gone.nii.gz"]), 3)
+    assert {Path(path).name for path in stored} == {
+        "good.nii.gz", "again.nii.gz", "outside.nii", "C:\\Users\\DOE\\scan 1.nii", "CON .. & ;$(x) '\"\n.nii"
+    }  # fmt: skip
+    assert len(stored) + len(reasons) == len(paths) + 3
+    assert "outside the folder" in reasons[str(link)]
+    for name, said in (("huge.nii", "too large"), ("bomb.nii.gz", "inconsistent header"), ("pipe.nii", "no such scan")):
+        assert said in reasons[str(odd / name)]
+    assert not list(tmp_path.rglob("escaped.nii"))
+
+
+def test_a_tree_may_be_deeper_than_the_stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for _ in range(1200):
+        os.mkdir("d")
+        os.chdir("d")
+    Path("scan.nii").touch()
+    monkeypatch.chdir(tmp_path)
+    deepest = "/".join(["d"] * 1200)
+    try:
+        assert walk(Path(), Path("private")).volumes == [Path(deepest, "scan.nii")]
+        assert sum(1 for _ in folders_below(Path())) == 1201
+    finally:
+        os.unlink(f"{deepest}/scan.nii")
+        os.removedirs(deepest)
 
 
 def test_what_may_not_be_read_is_listed(tmp_path: Path, nifti, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from toolkit.scans.audit.config import AuditConfig
 from toolkit.scans.audit.sequences import is_localiser, sequence_name
 from toolkit.scans.audit.walk import is_named_like_an_image
-from toolkit.scans.dicom import ANY_DEPTH, DicomHeader, distinct_files, uids_in
+from toolkit.scans.dicom import ANY_DEPTH, DicomHeader, distinct, uids_in
 from toolkit.scans.reasons import Reason, ScanError
 from toolkit.scans.series import Stack, stack_frames
 from toolkit.scans.volumes import one_line_errors
@@ -202,13 +202,8 @@ def _home(members: list[DicomHeader]) -> str:
 
 def _without_doubles(members: list[DicomHeader]) -> tuple[list[DicomHeader], list[ScanError]]:
     """Without files that are byte for byte another one of the series: an export that was made twice."""
-    by_sop: dict[str, list[DicomHeader]] = defaultdict(list)
-    for header in members:
-        by_sop[header.sop_uid].append(header)
-    suspects = [Path(header.file) for alike in by_sop.values() if len(alike) > 1 for header in alike]
-    if not suspects:
-        return members, []
-    doubled = {str(path) for path in suspects} - {str(path) for path in distinct_files(suspects)}
+    kept = distinct(members)
+    doubled = {header.file for header in members} - {header.file for header in kept}
     folders: dict[str, int] = defaultdict(int)
     for file in sorted(doubled):
         folders[os.path.dirname(file)] += 1
@@ -217,4 +212,4 @@ def _without_doubles(members: list[DicomHeader]) -> tuple[list[DicomHeader], lis
         ScanError(Reason.DUPLICATE, f"{folder}#{uid}", f"{count} files are byte for byte others of their series")
         for folder, count in folders.items()
     ]
-    return [header for header in members if header.file not in doubled], refused
+    return kept, refused

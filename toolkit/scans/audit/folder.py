@@ -60,10 +60,7 @@ def audit_folder(folder: str | Path, out_dir: str | Path, config: AuditConfig | 
     try:
         found = walk(root, out)
         refused = list(found.refused)
-        headers, damaged, others = _headers(found.others, memory, config, refused)
-        odd = strangers(others, {os.path.dirname(header.file) for header in headers})
-        series, unfit = series_candidates(headers, damaged, root, config)
-        refused += unfit + odd
+        series = _series(found.others, root, memory, config, refused)
         volumes, nameless = volume_candidates(found.volumes, root, config)
         refused += nameless
         seen = _look_at_the_best(volumes + series, memory, config, refused)
@@ -87,15 +84,15 @@ def audit_folder(folder: str | Path, out_dir: str | Path, config: AuditConfig | 
     return result
 
 
-def _headers(
-    paths: list[Path], memory: Memory, config: AuditConfig, refused: list[ScanError]
-) -> tuple[list[DicomHeader], list[Path], list[Path]]:
-    """DICOM headers, damaged DICOM files, and files of other kinds, each sorted by path."""
+def _series(
+    paths: list[Path], root: Path, memory: Memory, config: AuditConfig, refused: list[ScanError]
+) -> list[Candidate]:
+    """The DICOM series among the files `paths`, which may be of other kinds too. Their headers end with this call."""
     items = [((str(path),), str(path)) for path in paths]
     headers, damaged, others = [], [], []
     for path, answer in zip(paths, _answers(read_headers, items, HEADERS_AT_ONCE, memory, config), strict=True):
         if "header" in answer:
-            headers.append(DicomHeader(**answer["header"]))
+            headers.append(answer["header"])
         elif "refused" in answer:
             error = _refusal(answer, path)
             refused.append(error)
@@ -103,7 +100,10 @@ def _headers(
                 damaged.append(path)
         else:
             others.append(path)
-    return headers, damaged, others
+    odd = strangers(others, {os.path.dirname(header.file) for header in headers})
+    series, unfit = series_candidates(headers, damaged, root, config)
+    refused += unfit + odd
+    return series
 
 
 def _look_at_the_best(
@@ -148,7 +148,7 @@ def _answers(
 ) -> list[dict[str, Any]]:
     """What `function` says of each item (files, path), from memory or out of a process of its own."""
     questions = [question(function.__name__, files) for files, _ in items]
-    answers = [memory.get(asked) for asked in questions]
+    answers = [_compact(memory.get(asked)) for asked in questions]
     todo = [number for number, answer in enumerate(answers) if answer is None]
     batches = [todo[start : start + at_once] for start in range(0, len(todo), at_once)]
     num_workers = min(config.num_workers or num_cores(), max(len(batches), 1))
@@ -160,7 +160,7 @@ def _answers(
             batch = batches[place]
             if not isinstance(result, Lost):
                 for number, answer in zip(batch, result, strict=True):
-                    answers[number] = answer
+                    answers[number] = _compact(answer)
                     if "refused" not in answer:  # next time it may be allowed, whole, or fit into the memory
                         memory.put(questions[number], answer)
             elif len(batch) > 1:
@@ -169,6 +169,13 @@ def _answers(
                 answers[batch[0]] = {"refused": [result.reason, result.detail]}
         batches = lost
     return answers
+
+
+def _compact(answer: Any) -> Any:
+    """An answer as it is held: of a million files the headers are, so they must be small."""
+    if not answer or "header" not in answer:
+        return answer
+    return {"header": DicomHeader.from_plain(answer["header"])}
 
 
 def _refusal(answer: dict[str, Any], path: str | Path) -> ScanError:

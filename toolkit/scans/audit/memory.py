@@ -82,12 +82,15 @@ class Memory:
 
 
 def question(kind: str, files: Iterable[str]) -> str:
-    """A question about files as they are now (path, size, time of the last change) to the code as it is now."""
+    """A question about files as they are now (path, size, time of the last change) to the code as it is now.
+
+    Its digest: an audit holds one for each file that it found.
+    """
     parts = [kind, _code()]
     for file in files:
         status = os.stat(file) if os.path.exists(file) else None  # gone meanwhile: its reader will say so
         parts.append(f"{file}\0{status.st_size}\0{status.st_mtime_ns}" if status else file)
-    return "\0".join(parts)
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 @functools.cache

@@ -18,6 +18,7 @@ from toolkit.scans.audit.private import write_private
 
 _COLUMNS_OF_PICTURES, _MOST_PICTURES = 12, 48
 _MOST_ROWS_NAMED = 12
+_MOST_LABELS, _LONGEST_LABEL, _MOST_SITES = 20, 40, 8
 
 
 def write_page(
@@ -61,6 +62,7 @@ def write_page(
         refusals=_with_rows(refused["kind"]),
         warnings=_with_rows(warnings["warning"]),
         tables=_tables(manifest),
+        labels=_labels(manifest),
         figures=_figures(manifest),
         montage=_montage(manifest, thumbnails),
         colours=COLOURS,
@@ -87,6 +89,29 @@ def _tables(manifest: pd.DataFrame) -> list[tuple[str, list[tuple[str, int, int]
         rows = [(str(name) or "not said", int(some), int(scans)) for name, some, scans in counted.itertuples()]
         tables.append((title, rows))
     return tables
+
+
+def _labels(manifest: pd.DataFrame) -> tuple[list[str], list[tuple[str, int, int, list[int]]]] | None:
+    """Sites; and for each label its subjects, its scans, and those of each site. None without labels.
+
+    The page is shown around, and a label may be anything: one that a single subject has, or a long one, is not named.
+    """
+    given = manifest[manifest["label"] != ""]
+    if given.empty:
+        return None
+    counted = given.groupby("label")["subject"].agg(["nunique", "size"]).sort_values("size", ascending=False)
+    may_name = counted.index[(counted["nunique"] > 1) & (counted.index.str.len() <= _LONGEST_LABEL)][:_MOST_LABELS]
+    label = given["label"].where(given["label"].isin(may_name), f"{len(counted) - len(may_name):,} others")
+    site = given["site"].where(given["site"] != "", "not said")
+    largest = site.value_counts().index[:_MOST_SITES]
+    site = site.where(site.isin(largest), "others")
+    sites = [*largest, *(["others"] if (site == "others").any() else [])]
+    rows = []
+    for name in [*may_name, *sorted(set(label) - set(may_name))]:
+        scans = label == name
+        per_site = [int((scans & (site == one)).sum()) for one in sites]
+        rows.append((str(name), int(given["subject"][scans].nunique()), int(scans.sum()), per_site))
+    return sites, rows
 
 
 def _figures(manifest: pd.DataFrame) -> list[tuple[str, Markup]]:

@@ -47,7 +47,7 @@ def walk(folder: Path, leave_out: Path) -> Found:
         leave_out: A folder that is not looked into: the audit's own, resolved.
     """
     found = Found()
-    for path in _files(folder, folder, leave_out, found.refused):
+    for path in _files(folder, leave_out, found.refused):
         name = path.name.lower()
         is_named_so = name.endswith((*VOLUME_SUFFIXES, *DICOM_SUFFIXES))
         if name in _JUNK or name.startswith("._") or (name.startswith(".") and not is_named_so):
@@ -63,36 +63,43 @@ def walk(folder: Path, leave_out: Path) -> Found:
             found.refused.append(ScanError(Reason.UNSUPPORTED, path, "this format is not read; convert it to NIfTI"))
         else:
             (found.volumes if name.endswith(VOLUME_SUFFIXES) else found.others).append(path)
+    found.volumes.sort(key=os.fsencode)
+    found.others.sort(key=os.fsencode)
     found.refused.sort(key=lambda error: os.fsencode(error.path))
     return found
 
 
-def _files(here: Path, root: Path, leave_out: Path, refused: list[ScanError]) -> Iterator[Path]:
-    try:
-        entries = sorted(os.scandir(here), key=lambda entry: os.fsencode(entry.name))
-    except PermissionError:
-        refused.append(ScanError(Reason.NO_PERMISSION, here, "you may not list this folder; ask whom it belongs to"))
-        return
-    except OSError as error:
-        refused.append(ScanError(Reason.UNREADABLE, here, f"the folder cannot be listed ({error.strerror})"))
-        return
-    for entry in entries:
-        path = Path(entry.path)
-        if entry.is_symlink():
-            if (error := _wrong_link(path, root)) is not None:
-                refused.append(error)
+def _files(root: Path, leave_out: Path, refused: list[ScanError]) -> Iterator[Path]:
+    waiting = [root]  # and no recursion: a tree may be deeper than Python's stack
+    while waiting:
+        here = waiting.pop()
+        try:
+            entries = sorted(os.scandir(here), key=lambda entry: os.fsencode(entry.name))
+        except PermissionError:
+            refused.append(
+                ScanError(Reason.NO_PERMISSION, here, "you may not list this folder; ask whom it belongs to")
+            )
+            continue
+        except OSError as error:
+            refused.append(ScanError(Reason.UNREADABLE, here, f"the folder cannot be listed ({error.strerror})"))
+            continue
+        for entry in entries:
+            path = Path(entry.path)
+            if entry.is_symlink():
+                if (error := _wrong_link(path, root)) is not None:
+                    refused.append(error)
+                else:
+                    yield path
+            elif entry.is_dir():
+                if entry.name.startswith(".") or path == leave_out:
+                    continue
+                if entry.name.lower().endswith((*VOLUME_SUFFIXES, *DICOM_SUFFIXES)):
+                    refused.append(ScanError(Reason.NOT_A_FILE, path, "is a folder that is named like a scan"))
+                waiting.append(path)
+            elif not entry.is_file():
+                refused.append(ScanError(Reason.NOT_A_FILE, path, "is a pipe, socket or device; reading it could hang"))
             else:
                 yield path
-        elif entry.is_dir():
-            if entry.name.startswith(".") or path == leave_out:
-                continue
-            if entry.name.lower().endswith((*VOLUME_SUFFIXES, *DICOM_SUFFIXES)):
-                refused.append(ScanError(Reason.NOT_A_FILE, path, "is a folder that is named like a scan"))
-            yield from _files(path, root, leave_out, refused)
-        elif not entry.is_file():
-            refused.append(ScanError(Reason.NOT_A_FILE, path, "is a pipe, socket or device; reading it could hang"))
-        else:
-            yield path
 
 
 def _wrong_link(path: Path, root: Path) -> ScanError | None:

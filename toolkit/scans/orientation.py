@@ -1,0 +1,58 @@
+"""From a file's axes to right, anterior and superior: voxels are permuted and flipped, never interpolated."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from toolkit.scans.reasons import Reason, ScanError
+
+SPACING_LIMITS_MM = (1e-3, 200.0)
+
+
+def check_affine(affine: np.ndarray, path: str | Path) -> None:
+    """Refuses an affine (4, 4) whose axes are no numbers, of no length, or in one plane."""
+    spacing = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+    low, high = SPACING_LIMITS_MM
+    if not (
+        np.isfinite(affine).all()
+        and (spacing > low).all()
+        and (spacing < high).all()
+        and abs(np.linalg.det(affine[:3, :3] / spacing)) > 0.1
+    ):
+        raise ScanError(
+            Reason.INCONSISTENT, path, "the header's affine does not place the voxels in space; repair the header"
+        )
+
+
+def to_ras(data: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Voxels with the axes that lie nearest to RAS, and their affine. A view; no voxel is copied.
+
+    Args:
+        data: (I, J, K) or (I, J, K, C), axes as in the file.
+        affine: Of the file, to RAS world millimetres, (4, 4).
+    """
+    orientation = nib.orientations.io_orientation(affine)
+    turned = nib.orientations.apply_orientation(data, orientation)
+    return turned, affine @ nib.orientations.inv_ornt_aff(orientation, data.shape[:3])
+
+
+def empty_for(shape: Sequence[int], affine: np.ndarray) -> np.ndarray:
+    """An array to fill with axes as in a file, whose memory is in order once `to_ras` has turned it.
+
+    A reader that fills it slice by slice needs no second array of the scan's size.
+
+    Args:
+        shape: In the file, (I, J, K), then channels as they may be.
+        affine: See `to_ras`, and `check_affine`.
+
+    Returns:
+        `shape`, float32, not set.
+    """
+    orientation = nib.orientations.io_orientation(affine)
+    order = orientation[:, 0].astype(int)
+    num_others = len(shape) - 3
+    turned = np.empty([*shape[3:], *(shape[axis] for axis in np.argsort(order))], np.float32)
+    in_file = turned.transpose([*(order + num_others), *range(num_others)])
+    return in_file[tuple(slice(None, None, int(sign)) for sign in orientation[:, 1])]
