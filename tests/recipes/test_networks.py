@@ -41,6 +41,19 @@ def test_each_network_trains_and_opens(name: str, fewlabel: Command, working_fol
     assert f"3D network, {name}" in (folder / "README.md").read_text()
 
 
+def test_thick_slices_train_and_embed_as_whole_scans(fewlabel: Command, working_folder: Path) -> None:
+    (working_folder / "network.yaml").write_text(CONFIG)
+    folder = working_folder / "runs/network-thick"
+    shape = {"name": "resnet", "width": 4, "depth": 10, "voxel_mm": [4, 4, 20], "patch_size": [24, 24, 8]}
+    values = (f"encoder={json.dumps(shape)}", "preprocessing.spacing_mm=[4, 4, 20]", f"output={folder}")
+    outcome = fewlabel("run", "scan_pretrain", "--config", "network.yaml", *values)
+    assert outcome.exit_code == 0, outcome.stderr
+    opened = load_encoder(folder / "encoder")
+    assert opened.stride == (32, 32, 8) and opened.network.conv1.weight.shape[2:] == (7, 7, 1)
+    scans = sorted((working_folder / "heads").glob("*_*.nii.gz"))
+    assert opened.embed(scans).shape == (3, 32)
+
+
 @pytest.mark.parametrize(
     ("overrides", "parts"),
     [

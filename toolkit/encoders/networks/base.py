@@ -26,7 +26,8 @@ class NetworkConfig(Section):
     in_channels: int = Field(1, gt=0)
     """Channels of a scan."""
     patch_size: Sides = 24
-    """Voxels along each side of the patches it is trained on, one number or three; it accepts others too."""
+    """Voxels along each side of the patches by which whole scans are embedded, one number or three: as large as those
+    that it is trained on. It accepts others too."""
 
     @property
     def sides(self) -> Triple:

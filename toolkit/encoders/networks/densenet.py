@@ -21,7 +21,8 @@ class DenseNetConfig(ConvolutionalConfig):
     name: Literal["densenet"] = "densenet"
     """The network."""
     patch_size: Sides = 32
-    """Voxels along each side of the patches it is trained on, one number or three; it accepts others too."""
+    """Voxels along each side of the patches by which whole scans are embedded, one number or three: as large as those
+    that it is trained on. It accepts others too."""
     width: int = Field(64, gt=1)
     """Channels of the first convolution."""
     growth: int = Field(32, gt=0)

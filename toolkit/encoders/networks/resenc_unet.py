@@ -21,7 +21,8 @@ class ResEncUNetConfig(ConvolutionalConfig):
     name: Literal["resenc_unet"] = "resenc_unet"
     """The network."""
     patch_size: Sides = 64
-    """Voxels along each side of the patches it is trained on, one number or three; it accepts others too."""
+    """Voxels along each side of the patches by which whole scans are embedded, one number or three: as large as those
+    that it is trained on. It accepts others too."""
     widths: tuple[int, ...] = (32, 64, 128, 256, 320, 320)
     """Channels of each stage. All stages but the first halve the resolution."""
     blocks: tuple[int, ...] = (1, 3, 4, 6, 6, 6)

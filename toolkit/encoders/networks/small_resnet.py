@@ -33,8 +33,8 @@ class SmallResNetConfig(ConvolutionalConfig):
 
     @property
     def min_sides(self) -> Triple:
-        """Voxels that a patch needs along each axis."""
-        return (8, 8, 8)
+        """Voxels that a patch needs along each axis; few even of a cell, for small patches are what it is for."""
+        return super().min_sides if self.voxel_mm else (8, 8, 8)
 
 
 @register("small_resnet")
