@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from toolkit.scans.patches import balanced_centres, cut_patches, sliding_patches, world_positions
     from toolkit.scans.pictures import class_colours, overlay_png, views_png
     from toolkit.scans.preprocessing import Preprocessing, preprocess, resample, rescale
+    from toolkit.scans.pretraining import PretrainingScans
     from toolkit.scans.sampler import SamplerConfig
     from toolkit.scans.store import StoredVolume, VolumeStore, store_key
     from toolkit.scans.views import (
@@ -49,6 +50,7 @@ _NAMES = {
     "pairs": ("PairConfig", "SameCrop"),
     "patches": ("balanced_centres", "cut_patches", "sliding_patches", "world_positions"),
     "pictures": ("class_colours", "overlay_png", "views_png"),
+    "pretraining": ("PretrainingScans",),
     "preprocessing": ("Preprocessing", "preprocess", "resample", "rescale"),
     "sampler": ("SamplerConfig",),
     "store": ("StoredVolume", "VolumeStore", "store_key"),
