@@ -1,5 +1,6 @@
 """Each network against the library that it is taken from: the same names of weights, the same maps."""
 
+import sys
 from collections.abc import Sequence
 
 import monai.networks.nets as nets
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from tests.encoders.networks.examples import patches, tiny_config, tiny_encoder
 from toolkit.encoders.networks.vit import sine_cosine_positions
 from toolkit.encoders.scan import ScanEncoder
+from toolkit.errors import ConfigError
 
 
 def outputs_of(layers: Sequence[nn.Module], run: nn.Module, x: Tensor) -> list[Tensor]:
@@ -134,6 +136,14 @@ def test_resenc_unet_is_nnunets(norm: str) -> None:
         assert_equal(encoder(x), reference.double().eval()(x))
 
 
+def test_resenc_unet_without_its_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "dynamic_network_architectures"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "dynamic_network_architectures", None)
+    with pytest.raises(ConfigError, match="pip install --no-deps dynamic-network-architectures"):
+        tiny_encoder("resenc_unet")
+
+
 def test_resenc_unet_starts_as_nnunets_does_with_its_branches_closed() -> None:
     residual = pytest.importorskip("dynamic_network_architectures.building_blocks.residual")
     blocks = [m for m in tiny_encoder("resenc_unet").modules() if isinstance(m, residual.BasicBlockD)]
@@ -150,6 +160,7 @@ def test_swin_unetr_is_monais(sides: tuple[int, int, int]) -> None:
         assert_equal(encoder(x), reference.double().eval()(x))
 
 
+@pytest.mark.filterwarnings("ignore:torch.meshgrid")  # MONAI's
 @pytest.mark.parametrize("class_token", [False, True])
 def test_vit_is_monais(class_token: bool) -> None:
     encoder = tiny_encoder("vit", class_token=class_token)

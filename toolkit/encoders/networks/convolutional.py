@@ -1,6 +1,5 @@
 """What convolutional networks share: a stem and stages of one map each, a choice of norms, thick slices."""
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import nullcontext
 from math import prod
@@ -86,13 +85,13 @@ class ConvolutionalNetwork(Network):
         pooled = [stage - 1 for stage in config.pooled_stages] or [-1]
         super().__init__(config, channels, whole_stride(config.steps), pooled)
 
-    @abstractmethod
     def _stem(self, x: Tensor) -> Tensor:
         """What comes before the first stage."""
+        raise NotImplementedError
 
-    @abstractmethod
     def _stages(self) -> Sequence[nn.Module]:
         """Fine to coarse."""
+        raise NotImplementedError
 
     def forward(self, patches_BCIJK: Tensor) -> list[Tensor]:
         """A map of each stage, fine to coarse, each (B, its channels, i, j, k)."""

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 import torch
 from monai.networks.nets.densenet import DenseNet as MonaiDenseNet
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from toolkit.encoders.networks.base import NetworkConfig, Sides, Triple, register
@@ -27,7 +27,7 @@ class DenseNetConfig(ConvolutionalConfig):
     """Channels of the first convolution."""
     growth: int = Field(32, gt=0)
     """Channels that each layer adds."""
-    layers: tuple[int, int, int, int] = (6, 12, 24, 16)
+    layers: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (6, 12, 24, 16)
     """Layers of each stage."""
 
     @property

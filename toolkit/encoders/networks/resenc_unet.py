@@ -5,7 +5,7 @@ from functools import partial
 from typing import ClassVar, Literal, Self
 
 import torch
-from pydantic import model_validator
+from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from toolkit.encoders.networks.base import NetworkConfig, Sides, Triple, register
@@ -23,9 +23,9 @@ class ResEncUNetConfig(ConvolutionalConfig):
     patch_size: Sides = 64
     """Voxels along each side of the patches by which whole scans are embedded, one number or three: as large as those
     that it is trained on. It accepts others too."""
-    widths: tuple[int, ...] = (32, 64, 128, 256, 320, 320)
+    widths: tuple[PositiveInt, ...] = Field((32, 64, 128, 256, 320, 320), min_length=1)
     """Channels of each stage. All stages but the first halve the resolution."""
-    blocks: tuple[int, ...] = (1, 3, 4, 6, 6, 6)
+    blocks: tuple[PositiveInt, ...] = (1, 3, 4, 6, 6, 6)
     """Residual blocks of each stage."""
     norm: Norm = "instance"
     """Instance norm is the published one. It and group norm do not depend on the batch, so gradient caching can use

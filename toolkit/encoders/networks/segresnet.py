@@ -4,7 +4,7 @@ from typing import ClassVar, Literal, Self
 
 import torch
 from monai.networks.nets.segresnet import SegResNet as MonaiSegResNet
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from toolkit.encoders.networks.base import NetworkConfig, register
@@ -22,7 +22,7 @@ class SegResNetConfig(ConvolutionalConfig):
     """The network."""
     width: int = Field(16, gt=0)
     """Channels of the first stage; each later one has twice as many. A multiple of 8 with norm: group."""
-    blocks: tuple[int, ...] = Field((1, 2, 2, 4), min_length=1)
+    blocks: tuple[PositiveInt, ...] = Field((1, 2, 2, 4), min_length=1)
     """Residual blocks of each stage. All stages but the first halve the resolution."""
     norm: Norm = "group"
     """Group norm, of 8 groups, is the published one. It and instance norm do not depend on the batch, so gradient

@@ -3,7 +3,7 @@
 from typing import ClassVar, Literal
 
 from monai.networks.nets.resnet import ResNet
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from toolkit.encoders.networks.base import NetworkConfig, Triple, register
 from toolkit.encoders.networks.convolutional import ConvolutionalConfig
@@ -17,7 +17,7 @@ class SmallResNetConfig(ConvolutionalConfig):
     """The network."""
     width: int = Field(16, gt=0)
     """Channels of the first stage; each later one has twice as many."""
-    blocks: tuple[int, int, int, int] = (1, 1, 1, 1)
+    blocks: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (1, 1, 1, 1)
     """Residual blocks of each of the four stages."""
     stem_kernel: int = Field(5, ge=1)
     """Kernel of the first convolution."""

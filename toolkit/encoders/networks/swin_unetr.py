@@ -4,7 +4,7 @@ from typing import ClassVar, Literal, Self
 
 import torch.nn.functional as F
 from monai.networks.nets.swin_unetr import SwinTransformer
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor
 
 from toolkit.encoders.networks.base import Family, Network, NetworkConfig, Sides, Triple, register, triple
@@ -20,9 +20,9 @@ class SwinUNETRConfig(NetworkConfig):
     """The network."""
     width: int = Field(24, gt=0)
     """Features of a token; each of the four stages doubles them. A multiple of 3."""
-    blocks: tuple[int, int, int, int] = (2, 2, 2, 2)
+    blocks: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (2, 2, 2, 2)
     """Blocks of each stage."""
-    num_heads: tuple[int, int, int, int] = (3, 6, 12, 24)
+    num_heads: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (3, 6, 12, 24)
     """Attention heads of each stage."""
     window: Sides = 7
     """Tokens along each side of a window, one number or three. Where a map is smaller, MONAI looks up distances as if
