@@ -71,19 +71,19 @@ def panel_figure(panel: Panel, results: pd.DataFrame | None = None) -> Figure:
 def draw_panel(axes: Axes, panel: Panel, results: pd.DataFrame | None = None) -> None:
     """Draws one task on `axes`: bands are the intervals, each line carries its name at its end."""
     labels = []
+    alone = len(panel.probes) == 1  # several have one colour, and no bands, dots and arrows to draw over each other
     rival = panel.best_baseline(panel.middle_budget) if panel.middle_budget else None
     for order, series in enumerate(reversed(panel.series)):  # pretrained methods last, on top
         colour = _colour(series, rival)
-        height = _draw_series(axes, series, colour, zorder=2 + order / 10)
+        height = _draw_series(axes, series, colour, zorder=2 + order / 10, band=alone)
         strong = series.role == "ssl" or series is rival
         labels.append((height, series, colour, "bold" if strong else "normal"))
-    alone = len(panel.probes) == 1  # several would draw over each other
     if results is not None and alone:
         _draw_draws(axes, panel, results)
     _scale(axes, panel)
     if alone:
         _draw_labels_saved(axes, panel)
-    _label_ends(axes, labels)
+    _label_ends(axes, labels, alone)
 
 
 def _colour(series: Series, rival: Series | None) -> str:
@@ -92,7 +92,7 @@ def _colour(series: Series, rival: Series | None) -> str:
     return COLOURS["rival"] if series is rival or series.role == "reference" else COLOURS["line"]
 
 
-def _draw_series(axes: Axes, series: Series, colour: str, zorder: float) -> float:
+def _draw_series(axes: Axes, series: Series, colour: str, zorder: float, band: bool) -> float:
     """Draws one series and gives the height of its right end."""
     if series.constant is not None:
         axes.axhline(series.constant.mean, color=colour, linewidth=0.9, linestyle=(0, (1, 2)), zorder=zorder)
@@ -106,7 +106,7 @@ def _draw_series(axes: Axes, series: Series, colour: str, zorder: float) -> floa
         axes.plot(x, mean, marker, color=colour, markersize=5, markerfacecolor=_fill(series, colour), zorder=zorder)
         return float(mean[-1])
     strong = series.role == "ssl"
-    if series.role != "reference":
+    if band and series.role != "reference":
         axes.fill_between(
             x, low, high, where=known, color=colour, alpha=0.2 if strong else 0.09, linewidth=0, zorder=1.5
         )
@@ -168,7 +168,7 @@ def _scale(axes: Axes, panel: Panel) -> None:
     axes.text(LEFT_OF_AXIS, 1.02, metric, transform=axes.transAxes, va="bottom", color=COLOURS["rival"])
 
 
-def _label_ends(axes: Axes, labels: Sequence[tuple[float, Series, str, str]]) -> None:
+def _label_ends(axes: Axes, labels: Sequence[tuple[float, Series, str, str]], alone: bool) -> None:
     """Names each line at its right end, moved apart as little as keeps the names readable.
 
     A method of one budget has no line to lead from: its mark is repeated before its name.
@@ -186,7 +186,8 @@ def _label_ends(axes: Axes, labels: Sequence[tuple[float, Series, str, str]]) ->
             axes.plot(1.035, to / height_pt, marker, markersize=4.5, markerfacecolor=_fill(series, colour), **beside)
         else:
             axes.plot((1.008, 1.045), (at / height_pt, to / height_pt), linewidth=0.6, **beside)
-        text = SHORT.get(series.method, series.label) if len(series.label) > MAX_LABEL else series.label
+        text = series.label if alone else series.label.removesuffix(" probe")
+        text = SHORT.get(series.method, text) if len(text) > MAX_LABEL else text
         ink = COLOURS["muted"] if colour == COLOURS["line"] else colour
         axes.text(1.06, to / height_pt, text, transform=axes.transAxes, va="center", color=ink, weight=weight)
 
