@@ -79,8 +79,9 @@ def run(config: Config, *, report: object = None) -> RunFolder:
         done = {one.method: one.output for one in group if one.output not in failed}
         if not done:
             raise TrainingError(f"groups.{name}: no method came to its end; the first: {failed[group[0].output]}")
-        for path in done.values():
-            refuse_pretrained_on(path / "encoder", registered.seen("test"), allow=config.study.allow_seen)
+        public = (model.saved_encoder for model in config.study.external.values())
+        for saved in filter(None, [*(path / "encoder" for path in done.values()), *public]):
+            refuse_pretrained_on(saved, registered.seen("test"), allow=config.study.allow_seen)
         task = f"{config.study.task}, {name}"
         tasks = [replace(one, name=task) for one in atlas_tasks(registered, config.study.atlas)]
         probe_all(config, done, tasks, config.output / name / "study", num_threads)

@@ -94,7 +94,8 @@ def run(config: Config, *, report: object = None) -> Result:
     registered = None
     if isinstance(encoder, ScanEncoder):
         registered = read_registered([(card, fetch(card)) for card in cards], encoder.preprocessing)
-        refuse_pretrained_on(config.encoder, registered.seen("test"), allow=config.allow_seen)
+        for saved in filter(None, [config.encoder, *(model.saved_encoder for model in config.external.values())]):
+            refuse_pretrained_on(saved, registered.seen("test"), allow=config.allow_seen)
         tasks = atlas_tasks(registered, config.atlas)
     else:
         corpora = divide_corpora(cards, config.seed, folder.path.parent / "corpora")

@@ -140,6 +140,7 @@ def test_what_a_model_saw_is_warned_of_and_recorded(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(log, "propagate", True)
+    monkeypatch.setattr(log, "handlers", [])  # of commands that other tests ran
     models = {
         "nobody_knows": External(function="public_model:sides"),
         "told": External(function="public_model:sides", pretrained_on="our own archive"),

@@ -1,6 +1,7 @@
 """Weights that a pretraining starts from, and public models in a study, by the command."""
 
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +12,10 @@ from safetensors.torch import save_file
 
 from tests.encoders.networks.examples import tiny_encoder
 from tests.recipes.conftest import Command
+from tests.recipes.made_up import TEST_SUBJECT
 from tests.recipes.test_bad_input import assert_one_line
 from toolkit.encoders import load_encoder
+from toolkit.splits import Seen, record_seen
 
 PRETRAIN = """
 cards: [heads]
@@ -69,7 +72,8 @@ def test_the_provenance_holds_the_files_digest_and_the_encoder_no_path(started: 
     assert provenance["data"]["init"].startswith("monai sha256:")
     for path in (started / "run/encoder").iterdir():
         assert b"Secret" not in path.read_bytes()
-    assert "external/Secret" not in (started / "run/README.md").read_text()
+    card = (started / "run/README.md").read_text()
+    assert "It started from weights of monai sha256:" in card and "external/Secret" not in card
 
 
 def test_a_study_of_it_warns_that_nobody_knows_what_the_weights_saw(
@@ -102,6 +106,25 @@ def test_what_an_encoder_started_from_was_seen_by_it(started: Path, fewlabel: Co
         json.loads((run / "encoder/pretrained_on.json").read_text()) for run in (started / "run", tmp_path / "again")
     )
     assert second["unknown"] == first["unknown"] and second["subjects"] == first["subjects"]
+
+
+def test_an_encoder_of_ours_is_no_reference_where_it_saw_the_test(
+    started: Path, fewlabel: Command, tmp_path: Path
+) -> None:
+    saw = tmp_path / "saw"
+    shutil.copytree(started / "run/encoder", saw)
+    record_seen(saw, Seen([TEST_SUBJECT], ["x"], [""], public=True))
+    network = "{name: small_resnet, width: 4, patch_size: 8}"
+    models = f"external={{ours: {{encoder: {network}, init: {{path: {saw}, origin: fewlabel}}}}}}"
+    arguments = [
+        "run",
+        "label_efficiency",
+        "--config",
+        str(started / "study.yaml"),
+        f"output={tmp_path / 'study'}",
+        models,
+    ]
+    assert_one_line(fewlabel(*arguments), 1, "also in the pretraining data")
 
 
 def test_weights_that_do_not_fit_end_a_run_before_it_begins(started: Path, fewlabel: Command, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from toolkit.console import track
 from toolkit.encoders.checkpoints.files import file_digest
 from toolkit.errors import ConfigError, DataError
 
@@ -60,7 +61,7 @@ class FunctionEncoder:
                 than before.
         """
         parts: list[np.ndarray] = []
-        for start in range(0, len(x), BATCH_SIZE):
+        for start in track(range(0, len(x), BATCH_SIZE), f"embedding with {self.name}"):
             part = x[start : start + BATCH_SIZE]
             rows = checked_rows(self.function(part), len(part), self.name)
             if parts and rows.shape[1] != parts[0].shape[1]:

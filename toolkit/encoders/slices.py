@@ -1,14 +1,17 @@
 """A frozen 2D encoder on the slices of a patch: a vision model of transformers, or any function on images."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import AutoModel
+from transformers.utils import logging as transformers_logging
 
+from toolkit.console import track
 from toolkit.encoders.checkpoints.files import file_digest
 from toolkit.encoders.external import FunctionEncoder, checked_rows
 from toolkit.errors import CheckpointError, DataError
@@ -67,7 +70,7 @@ class SliceEncoder:
         num_taken = min(num_slices, self.max_slices)
         chosen = ((np.arange(num_taken) + 0.5) * num_slices / num_taken).astype(int)  # middles of equal parts
         at_once, parts = max(1, BATCH_SIZE // len(chosen)), []
-        for start in range(0, len(stacks_NSCHW), at_once):
+        for start in track(range(0, len(stacks_NSCHW), at_once), "embedding slices"):
             images = np.ascontiguousarray(stacks_NSCHW[start : start + at_once, chosen], np.float32)
             flat = images.reshape(-1, *images.shape[2:])
             parts.append(checked_rows(self._embed(flat), len(flat), self.name).reshape(*images.shape[:2], -1))
@@ -86,9 +89,10 @@ class VisionModel:
 
     def __init__(self, folder: Path) -> None:
         try:
-            model, loading = AutoModel.from_pretrained(
-                folder, local_files_only=True, use_safetensors=True, output_loading_info=True
-            )
+            with _quiet():
+                model, loading = AutoModel.from_pretrained(
+                    folder, local_files_only=True, use_safetensors=True, output_loading_info=True
+                )
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise CheckpointError(f"{folder}: no model that transformers opens ({reason})") from None
@@ -115,3 +119,16 @@ class VisionModel:
         x = nn.functional.interpolate(x, self.size, mode="bilinear", align_corners=False, antialias=True)
         out = self.model(pixel_values=(x - self.mean) / self.std).last_hidden_state
         return out.mean(dim=(2, 3)) if out.ndim == 4 else out[:, 0]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' table of missing weights: of those that matter an error tells, a pooler's do not."""
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        transformers_logging.enable_progress_bar()

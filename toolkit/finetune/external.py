@@ -50,6 +50,11 @@ class External(Section):
     pretrained_on: str | None = None
     """Without a card: what it was pretrained on, in words. Nothing can check that no test subject was among it."""
 
+    @property
+    def saved_encoder(self) -> Path | None:
+        """The folder of an encoder that fewlabel saved, for the guard against leakage; None for all others."""
+        return self.init.saved_encoder if self.init else None
+
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
         given = [kind for kind in KINDS if getattr(self, kind) is not None]
@@ -142,11 +147,10 @@ def external_methods(
         seen = model.pretrained_on or (card.trained_on if card else "unknown")
         licence = ", ".join(card.license) if card else "unknown"
         record[f"external {name}"] = f"{what}; licence: {licence}; pretrained on: {seen}"
-        log.warning(
-            "external.%s: pretrained on: %s; nothing can tell whether a test subject was among it",
-            name,
-            seen,
-        )
+        if model.saved_encoder is None:  # else its own record tells
+            log.warning(
+                "external.%s: pretrained on: %s; nothing can tell whether a test subject was among it", name, seen
+            )
     return methods, record
 
 

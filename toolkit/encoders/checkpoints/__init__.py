@@ -1,7 +1,9 @@
-"""Other people's weights, from a local file, through explicit maps of names. One file an origin.
+"""Other people's weights, from a local file, through explicit maps of names.
 
-encoder: {name: resnet, depth: 18, shortcut: A, dilated: true}
-init: {path: resnet_18_23dataset.pth, origin: medicalnet}
+    encoder: {name: resnet, depth: 18, shortcut: A, dilated: true}
+    init: {path: resnet_18_23dataset.pth, origin: medicalnet}
+
+One file an origin: where its checkpoints hold the weights, and what its names are in our networks.
 """
 
 from dataclasses import dataclass
@@ -49,31 +51,36 @@ class Init(Section):
         """The file itself."""
         return self.path / "model.safetensors" if self.path.is_dir() else self.path
 
+    @property
+    def saved_encoder(self) -> Path | None:
+        """The folder of an encoder that fewlabel saved, which says what its pretraining saw; None for other files."""
+        return self.file.parent if self.origin == "fewlabel" else None
+
 
 @dataclass(frozen=True)
 class Loaded:
     """What was loaded into a network, and from what.
 
     Attributes:
+        init: What was asked for.
         report: Tensors that fitted, and those that did not.
         left_out: The file's names of heads and decoders, which an encoder has no place for.
         digest: SHA-256 of the file.
-        file: Where it lies.
     """
 
-    origin: str
+    init: Init
     report: KeyReport
     left_out: tuple[str, ...]
     digest: str
-    file: Path
 
     @property
     def seen(self) -> dict[str, Any]:
         """For `splits.record_seen`: the encoder whose record says what the weights saw, or that nothing says it."""
-        return {"before": self.file.parent} if self.origin == "fewlabel" else {"unknown": f"weights of {self}"}
+        folder = self.init.saved_encoder
+        return {"before": folder} if folder else {"unknown": f"weights of {self}"}
 
     def __str__(self) -> str:
-        return f"{self.origin} sha256:{self.digest}"
+        return f"{self.init.origin} sha256:{self.digest}"
 
 
 def initialise(encoder: "ScanEncoder", init: Init) -> Loaded:
@@ -99,7 +106,7 @@ def initialise(encoder: "ScanEncoder", init: Init) -> Loaded:
     if init.repeat_stem:
         weights |= _repeated(weights, encoder.network, keys)
     report = load_weights(encoder.network, weights, str(path), strict=init.strict)
-    loaded = Loaded(init.origin, report, tuple(left_out), file_digest(path), path)
+    loaded = Loaded(init, report, tuple(left_out), file_digest(path))
     log.info("init: %d tensors of %s, %d of its heads left out", len(report.matched), loaded, len(left_out))
     return loaded
 
