@@ -80,6 +80,16 @@ def test_points_that_cannot_be_placed_are_refused(scan: Path, tmp_path: Path, te
         read_points(table, rows_of(scan, tmp_path / "series"))
 
 
+def test_voxels_of_a_series_are_refused_by_row_and_not_by_name(scan: Path, tmp_path: Path) -> None:
+    """A run shows its errors around."""
+    (tmp_path / "Doe_Jane").mkdir()
+    table = tmp_path / "points.csv"
+    table.write_text("path,i,j,k,label\nDoe_Jane,1,2,3,a\n")
+    with pytest.raises(DataError, match=r"row 2 of the manifest, a DICOM series, .* x_mm, y_mm, z_mm$") as caught:
+        read_points(table, rows_of(scan, tmp_path / "Doe_Jane"))
+    assert "Doe_Jane" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("studies", "is_known"), [(["a", "a"], True), (["a", "b"], False), (["", ""], False), (["a", ""], False)]
 )

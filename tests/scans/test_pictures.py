@@ -3,7 +3,9 @@
 import io
 
 import numpy as np
+import pytest
 from matplotlib import image
+from matplotlib.figure import Figure
 
 from toolkit.scans import class_colours, overlay_png, views_png
 from toolkit.scans.pictures import captioned_png
@@ -56,3 +58,25 @@ def test_captioned_columns_show_three_planes_and_the_crops_box() -> None:
     assert columns.max() < boxed.shape[1] / 2  # only in the scan's column, in each of its planes
     thirds = np.unique(rows * 3 // boxed.shape[0])
     assert set(thirds) == {0, 1, 2}
+
+
+def test_planes_go_through_the_boxs_middle_in_the_voxels_proportions(monkeypatch: pytest.MonkeyPatch) -> None:
+    figures: list[Figure] = []
+    save = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, *args, **kw: (figures.append(self), save(self, *args, **kw)))
+    scan = np.random.default_rng([3]).random((20, 30, 40))
+    patch = np.random.default_rng([4]).random((8, 8, 8))
+    low, high = np.array([2, 20, 30]), np.array([10, 28, 38])
+    captioned_png([("scan", [], scan), ("patch", [], patch)], (low, high), (1.0, 2.0, 5.0))
+    panels = figures[0].axes
+    for column, (array, (i, j, k)) in enumerate(((scan, (6, 24, 34)), (patch, (4, 4, 4)))):
+        planes = (array[:, :, k], 2.0), (array[:, j], 5.0), (array[i], 2.5)  # side of a voxel upwards over across
+        for row, (plane, aspect) in enumerate(planes):
+            panel = panels[2 * row + column]
+            np.testing.assert_allclose(panel.images[0].get_array(), plane.T)
+            assert panel.get_aspect() == aspect
+            assert panel.get_ylim()[0] < panel.get_ylim()[1]  # up is anterior or superior
+            assert panel.images[0].origin == "lower"
+            assert [patch.get_bbox().bounds for patch in panel.patches] == (
+                [[(1.5, 19.5, 8, 8), (1.5, 29.5, 8, 8), (19.5, 29.5, 8, 8)][row]] if column == 0 else []
+            )

@@ -12,7 +12,19 @@ from scipy import ndimage
 from typer.testing import CliRunner, Result
 
 from toolkit.cli import app
-from toolkit.scans import Preprocessing, Volume, VolumeStore, preprocess, read_volume
+from toolkit.scans import (
+    Preprocessing,
+    ViewConfig,
+    Volume,
+    VolumeStore,
+    apply_parameters,
+    cut_patches,
+    pictures,
+    preprocess,
+    read_volume,
+    sample_parameters,
+)
+from toolkit.scans.views import describe
 
 
 def show(*arguments: object) -> Result:
@@ -52,6 +64,29 @@ def test_file_manifest_row_and_stored_key_give_the_same_picture(scan: Path, tmp_
     np.testing.assert_array_equal(made["file"], made["row"])
     assert made["file"].shape == made["key"].shape
     assert np.abs(made["file"] - made["key"]).mean() < 2e-3  # stored in 12 bits
+
+
+def test_columns_are_the_scan_the_crop_and_the_views_of_a_run(
+    scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[tuple[object, ...]] = []
+    draw = pictures.captioned_png
+    monkeypatch.setattr(pictures, "captioned_png", lambda *given: (drawn.append(given), draw(*given))[1])
+    options = ["patch_size=12", "preprocessing.spacing_mm=[2, 2, 4]", "--at", 11, 12, 7, "--seed", 5, "--sample", 3]
+    result = show(scan, "--views", 2, "--out", tmp_path / "views.png", *options)
+    assert result.exit_code == 0, result.output
+    columns, (low, high), spacing_mm = drawn[0]
+    whole = preprocess(read_volume(scan), Preprocessing(spacing_mm=(2, 2, 4)))
+    assert spacing_mm == (2, 2, 4) and low.tolist() == [5, 6, 1] and high.tolist() == [17, 18, 13]
+    (_, _, shown), (_, nothing, crop), *views = columns
+    np.testing.assert_array_equal(shown, whole.array[0])
+    assert nothing == []
+    np.testing.assert_allclose(crop, cut_patches(whole.array, np.array([[11, 12, 7]]), 12)[0, 0], atol=1e-6)
+    for number, (title, words, picture) in enumerate(views):
+        p = sample_parameters(ViewConfig(patch_size=12), 5, 0, np.array([3]), number, spacing_mm=(2, 2, 4))
+        expected = apply_parameters(whole.array, np.array([[11, 12, 7]]), p, 12)
+        np.testing.assert_array_equal(picture, expected[0, 0])
+        assert title == f"view {number}" and words == describe(p, 0, 12)
 
 
 def test_it_reads_views_alone_or_a_recipes_configuration(scan: Path, tmp_path: Path) -> None:
