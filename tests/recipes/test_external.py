@@ -79,15 +79,15 @@ def test_the_provenance_holds_the_files_digest_and_the_encoder_no_path(started: 
 def test_a_study_of_it_warns_that_nobody_knows_what_the_weights_saw(
     started: Path, fewlabel: Command, without_workers: None
 ) -> None:
-    models = "external={dots: {function: 'my_public_model:blocks', card: ct_fm}}"
+    models = "external={madeup: {function: 'my_public_model:blocks', card: ct_fm}}"
     outcome = fewlabel("run", "label_efficiency", "--config", str(started / "study.yaml"), models)
     assert outcome.exit_code == 0, outcome.stderr
     assert "started from weights of monai sha256:" in outcome.stderr
-    assert "external.dots: pretrained on: 148,000 CT scans" in outcome.stderr
+    assert "external.madeup: pretrained on: 148,000 CT scans" in outcome.stderr
     summary = pd.read_csv(started / "study/summary.csv")
-    assert set(summary.query("method == 'external'")["pretraining"]) == {"dots"}
+    assert set(summary.query("method == 'external'")["pretraining"]) == {"madeup"}
     assert "function my_public_model:blocks" in (started / "study/provenance.json").read_text()
-    assert "dots (public)" in (started / "study/report.html").read_text()
+    assert "madeup" in (started / "study/report.html").read_text()
 
 
 def test_samples_are_written_and_the_study_is_not_run(started: Path, fewlabel: Command, tmp_path: Path) -> None:

@@ -187,7 +187,8 @@ def _label_ends(axes: Axes, labels: Sequence[tuple[float, Series, str, str]], al
         else:
             axes.plot((1.008, 1.045), (at / height_pt, to / height_pt), linewidth=0.6, **beside)
         text = series.label if alone else series.label.removesuffix(" probe")
-        text = SHORT.get(series.method, text) if len(text) > MAX_LABEL else text
+        if len(text) > MAX_LABEL:  # a public model's name is its user's choice
+            text = SHORT.get(series.method, text[: MAX_LABEL - 1] + "…")
         ink = COLOURS["muted"] if colour == COLOURS["line"] else colour
         axes.text(1.06, to / height_pt, text, transform=axes.transAxes, va="center", color=ink, weight=weight)
 

@@ -27,7 +27,7 @@ METHODS = {
     "random": Method("baseline", "random encoder", "random encoder"),
     "majority": Method("floor", "majority class", "majority class"),
     "position": Method("reference", "position only", "position only"),
-    "external": Method("reference", "{ssl} (public)", "{ssl} (public)"),
+    "external": Method("reference", "{ssl}", "{ssl}"),
 }
 ROLES = {"ssl": "Pretrained here", "baseline": "Baselines", "floor": "Floor", "reference": "Reference lines"}
 METRICS = {"accuracy": "accuracy", "macro_f1": "macro-F1", "auroc": "AUROC"}
