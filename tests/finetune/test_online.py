@@ -59,7 +59,7 @@ def test_labels_of_one_subject_alone_and_scans_without_one_are_left_out() -> Non
 
 @pytest.mark.parametrize("labels", [[""] * 8, ["a"] * 8, ["a", "b", *[""] * 6], ["a", "a", "b", *[""] * 5]])
 def test_labels_that_nobody_can_vote_on_are_refused(labels: list[str]) -> None:
-    with pytest.raises(DataError, match=r"training\.evaluate_every.*two subjects.*--link.*leave it empty"):
+    with pytest.raises(DataError, match=r"training\.evaluate_every.*two subjects each.*--link.*leave it empty"):
         LabelledScans(labels, SUBJECTS)
 
 

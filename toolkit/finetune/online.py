@@ -74,8 +74,8 @@ class LabelledScans:
         names = sorted(label for label, whose in by_label.items() if label and len(whose) > 1)
         if len(names) < 2:
             raise DataError(
-                f"training.evaluate_every: of the manifest's labels {len(names)} belong to two subjects or more, and a "
-                "look needs two such; link some with `fewlabel data audit --link`, or leave it empty"
+                "training.evaluate_every: a look needs two labels of two subjects each, and the manifest has "
+                f"{len(names)}; link some with `fewlabel data audit --link`, or leave it empty"
             )
         known = np.array([row for row, label in enumerate(labels) if label in names])
         classes = np.array([names.index(labels[row]) for row in known])
