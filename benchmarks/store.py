@@ -21,6 +21,7 @@ largest peak).
 
 import argparse
 import json
+import multiprocessing
 import os
 import statistics
 import subprocess
@@ -139,39 +140,42 @@ def write_form(folder: Path, form: str, array: "np.ndarray") -> tuple[Path, str]
     return path, str(labels)
 
 
-def peak(folder: str, form: str, spacing_mm: float) -> dict[str, float]:
-    """What a fresh process needs to store one scan, above what it needs after a tiny one. Memory in bytes."""
-    import resource
+def peak(folder: Path, form: str, spacing_mm: float) -> float:
+    """What this process needs to store one scan, above what it needs after a tiny one, in volumes."""
 
     def store(name: str) -> dict[str, Any]:
-        path, labels = json.loads(Path(folder, f"{name}.json").read_text())
+        path, labels = json.loads((folder / f"{name}.json").read_text())
         spec = SPECS["ct"].model_copy(update={"spacing_mm": (spacing_mm,) * 3})
-        found = store_scan(path, content_hash(scan_files(path)), "", labels, spec, Path(folder, "peak"), None)
+        found = store_scan(path, content_hash(scan_files(path)), "", labels, spec, folder / "peak", None)
         assert "made" in found, found
         made: dict[str, Any] = found["made"]
         return made
 
     store(f"tiny {form}")
-    status = Path("/proc/self/status").read_text().splitlines()
-    before = next(int(line.split()[1]) << 10 for line in status if line.startswith("VmRSS"))
+    Path("/proc/self/clear_refs").write_text("5")  # the highest so far is forgotten
+    before = resident("VmHWM")
     made = store(form)
-    highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
-    return {"volumes": (highest - before) / 4 / max(made["voxels"], made["voxels_read"]), "s": made["seconds"]}
+    return (resident("VmHWM") - before) / 4 / max(made["voxels"], made["voxels_read"])
+
+
+def resident(what: str) -> int:
+    """Bytes of this process, now (VmRSS) or at most (VmHWM)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith(what))
 
 
 def peaks(folder: Path, side: int) -> dict[str, float]:
-    """A worker's peak in volumes, by form and stored spacing."""
-    array, found = phantom("ct", side, 0), {}
+    """A worker's peak in volumes, by form and stored spacing; measured in processes that do nothing else."""
+    array = phantom("ct", side, 0)
     for number, form in enumerate(FORMS):
         for name, voxels in ((form, array), (f"tiny {form}", array[::8, ::8, ::8])):
             written = write_form(folder / f"{number}{name[:4]}", form, voxels)
             (folder / f"{name}.json").write_text(json.dumps([str(part) for part in written]))
-        for spacing_mm in (1.0, 1.25, 2.5):
-            command = [sys.executable, "-m", "benchmarks.store", "--one", json.dumps([str(folder), form, spacing_mm])]
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-            if done.returncode:
-                sys.exit(done.returncode)
-            found[f"{form}, {spacing_mm:g} mm"] = json.loads(done.stdout.splitlines()[-1])["volumes"]
+    command = [sys.executable, "-m", "benchmarks.store", "--peaks", str(folder)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        sys.exit(done.returncode)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
@@ -195,10 +199,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small sizes, one round: does it run at all?")
     parser.add_argument("--rounds", type=int, default=7, help="5 at least for a result")
-    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--peaks", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.one:
-        print(json.dumps(peak(*json.loads(options.one))))
+    if options.peaks:
+        which = [(options.peaks, form, spacing_mm) for form in FORMS for spacing_mm in (1.0, 1.25, 2.5)]
+        with multiprocessing.get_context("fork").Pool(1, maxtasksperchild=1) as pool:  # none knows the others' memory
+            volumes = pool.starmap(peak, which, chunksize=1)
+        print(json.dumps({f"{form}, {mm:g} mm": value for (_, form, mm), value in zip(which, volumes, strict=True)}))
         return
     torch.set_num_threads(1)
     side, size, num_crops, rounds = (96, 40, 5, 1) if options.quick else (256, 96, 40, options.rounds)

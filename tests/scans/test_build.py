@@ -3,18 +3,21 @@
 import os
 import re
 import stat
+import tracemalloc
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import ndimage
 from typer.testing import CliRunner
 
 from toolkit.cli import app
 from toolkit.errors import DataError, DiskError
 from toolkit.scans import (
     Preprocessing,
+    Volume,
     VolumeStore,
     build_store,
     preprocess,
@@ -23,6 +26,7 @@ from toolkit.scans import (
 )
 from toolkit.scans import build as build_module
 from toolkit.scans import store as store_module
+from toolkit.scans.cohort import write_series
 from toolkit.scans.manifest import content_hash, scan_files
 from toolkit.scans.planning import plan_store
 from toolkit.scans.store import LEVELS
@@ -285,6 +289,34 @@ def test_a_ct_that_would_lose_its_lungs_is_warned_of(manifest: Path, tmp_path: P
     with caplog.at_level("WARNING", logger="fewlabel"):
         build_store(manifest, SPEC, tmp_path / "store")
     assert "1 scans are CT, and lose what is below 0 HU" in caplog.text
+
+
+# Memory
+
+
+@pytest.mark.parametrize("form", ["frames", "float64", "labelled"])
+@pytest.mark.parametrize("spec", [{"intensity": "zscore"}, {"foreground": "otsu", "crop_margin_mm": 2.0}])
+def test_a_scan_takes_room_for_two(tmp_path: Path, form: str, spec: dict[str, object]) -> None:
+    side = 112
+    array = ndimage.zoom(np.random.default_rng([3]).random((14, 14, 14), np.float32), 8, order=1) - 0.3
+    array = np.maximum(array * 1000, 0).astype(np.float64 if form == "float64" else np.float32)
+    path, labels = tmp_path / "scan", ""
+    if form == "frames":
+        write_series(Volume(array[None], np.eye(4)), path, multiframe=True)
+    else:
+        path = tmp_path / "scan.nii.gz"
+        nib.save(nib.Nifti1Image(array, np.eye(4)), path)
+    if form == "labelled":
+        labels = str(tmp_path / "labels.nii.gz")
+        nib.save(nib.Nifti1Image((array > 200).astype(np.uint8), np.eye(4)), labels)
+    preprocessing = Preprocessing(spacing_mm=(1.01, 1.01, 1.01), **spec)
+    known = content_hash(scan_files(str(path)))
+    tracemalloc.start()
+    made = build_module.store_scan(str(path), known, "", labels, preprocessing, tmp_path / "store", None)
+    peak = tracemalloc.get_traced_memory()[1] / (4 * side**3)
+    tracemalloc.stop()
+    assert "made" in made, made
+    assert peak < 2.3  # two volumes, a slab of this small one, and what Python itself takes
 
 
 # Label maps, the plan, the command

@@ -10,6 +10,7 @@ from typing import Annotated, Self
 
 import numpy as np
 from pydantic import Field, model_validator
+from scipy import ndimage
 
 from toolkit.config import Section
 from toolkit.errors import ConfigError, DataError
@@ -152,21 +153,30 @@ def stored_candidates(volume: StoredVolume) -> Candidates:
 def find_candidates(volume: StoredVolume) -> Candidates:
     """Looks a whole scan through; the choice among its voxels is always the same."""
     rng = np.random.default_rng([0])
-    foreground = _some(np.flatnonzero(volume.foreground()), NUM_KEPT, rng)
+    foreground = _some(volume.foreground(), NUM_KEPT, rng)
     labelled, classes = np.empty(0, np.intp), np.empty(0, np.int16)
     if volume.has_labels:
-        labels = volume.labels((0, 0, 0), volume.shape).ravel()
-        places = np.flatnonzero(labels > 0)
-        places = places[np.argsort(labels[places], kind="stable")]
-        values, starts = np.unique(labels[places], return_index=True)
-        parts = np.split(places, starts[1:])
-        labelled = np.concatenate([labelled, *(_some(part, max(1, NUM_KEPT // len(values)), rng) for part in parts)])
-        classes = labels[labelled].astype(np.int16)
+        labels = volume.labels((0, 0, 0), volume.shape)
+        boxes = {value: box for value, box in enumerate(ndimage.find_objects(labels), start=1) if box}
+        for value, (planes, _, _) in boxes.items():
+            places = _some(labels[planes] == value, max(1, NUM_KEPT // len(boxes)), rng)
+            labelled = np.append(labelled, places + planes.start * labels[0].size)
+        classes = labels.ravel()[labelled]
     return Candidates(_voxels(foreground, volume), _voxels(labelled, volume), classes)
 
 
-def _some(places: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    return places[rng.choice(len(places), min(count, len(places)), replace=False)]
+def _some(mask: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Flat places where `mask` (I, J, K) is set, by their ranks: a list of all of them takes eight times the mask."""
+    counts = np.array([np.count_nonzero(plane) for plane in mask])
+    ends = np.cumsum(counts)
+    ranks = rng.choice(ends[-1], min(count, ends[-1]), replace=False)
+    planes = np.searchsorted(ends, ranks, side="right")
+    places = np.empty(len(ranks), np.intp)
+    for plane in np.unique(planes):
+        mine = planes == plane
+        inside = np.flatnonzero(mask[plane])[ranks[mine] - (ends[plane] - counts[plane])]
+        places[mine] = plane * mask[plane].size + inside
+    return places
 
 
 def _voxels(places: np.ndarray, volume: StoredVolume) -> np.ndarray:

@@ -9,7 +9,7 @@ from toolkit.scans.volumes import Volume
 
 _SIGMA_PER_FWHM = 1 / (2 * np.sqrt(2 * np.log(2)))
 _TRUNCATE = 4.0  # deviations that a Gaussian reaches
-_SLAB = 32  # planes along I that are made at a time
+_SLAB = 16  # planes along I that are made at a time
 _EDGE = 1e-6  # voxels by which rounding may put a centre outside a face that it lies on
 
 
