@@ -17,7 +17,7 @@ from toolkit.scans.sampler import SamplerConfig
 from toolkit.scans.views import apply_parameters
 from toolkit.training.step import ShardDataset, Shards
 
-CONFIG = ViewConfig(patch_size=8)
+CONFIG = ViewConfig(patch_size=8, made_on="workers")
 TEN = SamplerConfig(crops_per_scan=10)
 
 

@@ -95,6 +95,15 @@ def test_close_views_of_a_sample_share_a_crop(stored: list[StoredVolume]) -> Non
     assert len(device.prepare(0)["cuts"]["crops"]) == 6 + num_apart > 6
 
 
+@pytest.mark.parametrize("has_gpu", [True, False])
+def test_by_default_a_gpu_makes_them(
+    stored: list[StoredVolume], monkeypatch: pytest.MonkeyPatch, has_gpu: bool
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    batches = PatchBatches(stored, ViewConfig(patch_size=SIZE), 4, 3)
+    assert ("cuts" in batches.prepare(0)) == has_gpu
+
+
 def test_workers_cut_and_the_training_process_renders(stored: list[StoredVolume]) -> None:
     _, device = both_ways(stored, 8)
     loader = DataLoader(ShardDataset(device), batch_size=None, sampler=Shards(range(3), range(2), 2), num_workers=2)

@@ -139,7 +139,7 @@ def test_views_come_from_the_store_and_not_twice_from_one_subject(place: Path, s
     rows, store = sides["train"], VolumeStore(place / "store")
     volumes = [store.get(key) for key in rows["key"]]
     assert all(isinstance(volume, StoredVolume) for volume in volumes)
-    subjects, config = rows["subject"].tolist(), ViewConfig(patch_size=16)
+    subjects, config = rows["subject"].tolist(), ViewConfig(patch_size=16, made_on="workers")
 
     def batches() -> PatchBatches:
         return PatchBatches(volumes, config, 4, 0, subjects=subjects, sampler=SamplerConfig(crops_per_scan=8))

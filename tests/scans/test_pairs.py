@@ -160,9 +160,9 @@ def test_views_replay_for_every_policy(stored: list[StoredVolume]) -> None:
             "subjects": ["a", "a", "b", "b"], "sessions": ["1", "2", "1", "2"], "pairs": policy,
             "sampler": SamplerConfig(crops_per_scan=5),
         }  # fmt: skip
-        batches = PatchBatches(stored, ViewConfig(patch_size=PATCH), 8, 2, **settings)
+        batches = PatchBatches(stored, ViewConfig(patch_size=PATCH, made_on="workers"), 8, 2, **settings)
         batch = batches.batch(3)
-        again = PatchBatches(stored, ViewConfig(patch_size=PATCH), 8, 2, **settings)
+        again = PatchBatches(stored, ViewConfig(patch_size=PATCH, made_on="workers"), 8, 2, **settings)
         for view in (1, 0):
             np.testing.assert_array_equal(again.views(3, view, slice(3, 6)), batch[f"view{view}"][3:6])
 
