@@ -285,14 +285,20 @@ def packed(volume: Volume) -> tuple[bytes, StoreHeader]:
     low, high = min(float(volume.array.min()), 0.0), max(float(volume.array.max()), 0.0)
     scale = 1 / LEVELS if low == 0 and high <= 1 else (high - low) / LEVELS or 1.0
     zero = round(-low / scale)  # the raw value of 0 is a whole number, so that background stays background
-    values = np.empty(volume.array.shape, np.int16)
-    for channel, raw in zip(volume.array, values, strict=True):
-        for plane, raw_plane in zip(channel, raw, strict=True):  # so that no second float array is made
-            raw_plane[:] = np.rint(plane / np.float32(scale)) + np.float32(zero)
+    values = _quantised(volume.array, scale, zero)
     shape, affine = volume.array.shape, tuple(tuple(row) for row in volume.affine.tolist())
     del volume
     frame, record = compress(values)
     return frame, StoreHeader(shape=shape, scale=scale, offset=-zero * scale, affine=affine, values=record)
+
+
+def _quantised(array: np.ndarray, scale: float, zero: int) -> np.ndarray:
+    """Raw values, int16; plane by plane, so that no second float array is made."""
+    values = np.empty(array.shape, np.int16)
+    for channel, raw in zip(array, values, strict=True):
+        for plane, raw_plane in zip(channel, raw, strict=True):
+            raw_plane[:] = np.rint(plane / np.float32(scale)) + np.float32(zero)
+    return values
 
 
 def as_int16(labels: np.ndarray) -> np.ndarray:
