@@ -49,9 +49,12 @@ def trained(path: Path, config: Config, batches: Lines | None = None) -> tuple[W
     return module, kept
 
 
-@pytest.mark.parametrize(("mode", "best"), [("max", 15), ("min", 5)])
-def test_the_weights_of_the_best_look_are_left(tmp_path: Path, mode: str, best: int) -> None:
-    module, kept = trained(tmp_path, config(keep_best=KeepBest(metric="knn_accuracy", mode=mode)))
+@pytest.mark.parametrize(
+    ("mode", "after", "best"),
+    [("max", 0.0, 15), ("max", 0.5, 15), ("max", 0.51, 25), ("min", 0.0, 5), ("min", 0.5, 30)],
+)
+def test_the_weights_of_the_best_look_are_left(tmp_path: Path, mode: str, after: float, best: int) -> None:
+    module, kept = trained(tmp_path, config(keep_best=KeepBest(metric="knn_accuracy", mode=mode, after=after)))
     assert kept == best
     assert all(torch.equal(value, module.seen[best][name]) for name, value in module.state_dict().items())
 
@@ -64,7 +67,7 @@ def test_without_it_the_last_weights_are_left(tmp_path: Path) -> None:
 
 
 def test_a_value_that_a_method_logs_itself_will_do(tmp_path: Path) -> None:
-    module, kept = trained(tmp_path, config(keep_best=KeepBest(), log_every=5))
+    module, kept = trained(tmp_path, config(keep_best=KeepBest(after=0.0), log_every=5))
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert kept == max(rows, key=lambda row: row["effective_rank"])["step"]
     assert int(module.done) == kept
@@ -115,7 +118,8 @@ def test_a_value_that_the_run_does_not_log_is_refused_at_the_first_look(tmp_path
 
 def test_another_value_is_not_compared_with_the_one_of_before() -> None:
     """A run that goes on with --force."""
-    first, second = Best(KeepBest(metric="loss", mode="min")), Best(KeepBest(metric="effective_rank"))
+    first = Best(KeepBest(metric="loss", mode="min"), num_steps=2)
+    second = Best(KeepBest(metric="effective_rank"), num_steps=2)
     weights: Callable[[], dict[str, torch.Tensor]] = lambda: {"w": torch.ones(1)}  # noqa: E731
     first.look(1, {"loss": 3.0}, weights, complete=True)
     second.load_state_dict(first.state_dict())

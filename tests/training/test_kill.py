@@ -22,7 +22,8 @@ cards: [heads]
 preprocessing: {{spacing_mm: [4, 4, 4]}}
 views: {{patch_size: 12}}
 encoder: {{width: 4, patch_size: 12, stem_stride: 2}}
-training: {{num_steps: 400, batch_size: 16, checkpoint_every: 7, log_every: 3, ema_decay: 0.9}}
+training:
+  {{num_steps: 400, batch_size: 16, checkpoint_every: 7, log_every: 3, ema_decay: 0.9, keep_best: {{mode: max}}}}
 """,
     "text_pretrain": """
 output: {output}

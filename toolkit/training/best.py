@@ -20,13 +20,14 @@ class Best:
 
     Args:
         config: Which value; None keeps nothing and costs nothing.
+        num_steps: Of the training.
 
     Attributes:
         step: Steps done when the best weights were kept; None before.
     """
 
-    def __init__(self, config: KeepBest | None) -> None:
-        self.config = config
+    def __init__(self, config: KeepBest | None, num_steps: int) -> None:
+        self.config, self.num_steps = config, num_steps
         self.step: int | None = None
         self._value = math.nan
         self._weights: State = {}
@@ -51,6 +52,8 @@ class Best:
                 f"training.keep_best.metric: this run logs no {self.config.metric!r}; "
                 f"{nearest(self.config.metric, list(values))}"
             )
+        if done < self.config.after * self.num_steps:
+            return
         sign = 1 if self.config.mode == "max" else -1
         if math.isfinite(value) and not sign * value <= sign * self._value:  # nothing is above NaN, so the first counts
             self.step, self._value = done, value

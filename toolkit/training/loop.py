@@ -74,7 +74,7 @@ def fit(
         return 0
     is_main = engine.accelerator.is_main_process
     alarms = Alarms(limits=getattr(objective, "alarm_limits", {}), on_collapse=config.on_collapse)
-    best = Best(config.keep_best)
+    best = Best(config.keep_best, num_steps)
     with (
         Preemption() as preemption,
         Checkpoints(folder.path / "checkpoints", config.keep_checkpoints, code_version()) as checkpoints,
