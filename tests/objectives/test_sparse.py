@@ -125,6 +125,16 @@ def test_group_norm_where_all_is_visible_is_torchs() -> None:
     torch.testing.assert_close(masked_group_norm(x, everything, 4, layer.weight, layer.bias, layer.eps), layer(x))
 
 
+def test_group_norm_of_unequal_numbers_is_torchs_of_what_is_visible() -> None:
+    """Whatever lies where nothing is visible."""
+    x, visible = torch.randn(3, 8, 4, 4, 4), visible_cells()
+    found = masked_group_norm(x, visible, 2, None, None, 1e-5)
+    for row, shown in enumerate(visible[:, 0]):
+        expected = F.group_norm(x[row][:, shown][None], 2)[0]
+        torch.testing.assert_close(found[row][:, shown], expected)
+        assert (found[row][:, ~shown] == 0).all()
+
+
 @pytest.fixture(params=CNNS)
 def of_any_family(request: pytest.FixtureRequest) -> ScanEncoder:
     return tiny_encoder(request.param).train()

@@ -64,7 +64,8 @@ class Hybrid(ViewObjective):
         `simclr` alone where there is no dense task, `spark` or `mae` alone where there is nothing else.
 
     Memory and cost:
-        TODO
+        Around a convolutional network 3 times SimCLR's time and 2.4 times its memory; around a transformer, which
+        leaves hidden tokens out, as much as SimCLR. `training.compile` is of no effect.
     """
 
     Config: ClassVar[type[Section]] = HybridConfig

@@ -115,16 +115,19 @@ class SparK(MaskedObjective):
     Batches hold one view of each sample, `view0`, (B, C, I, J, K), and `draws`, (B,), from which masks follow.
 
     When to use:
-        Convolutional networks that will be fine-tuned, above all for dense tasks: of the methods for brain MRI
-        compared by Wald et al. (2024, arXiv:2412.17041), masked ones led segmentation and contrastive ones
-        classification. Any batch size; samples are not compared.
+        Convolutional networks that will be fine-tuned, above all for dense tasks. Of the methods for brain MRI that
+        Wald et al. (2024, arXiv:2412.17041) compared, masked ones led segmentation and contrastive ones classification.
+        Any batch size; samples are not compared. As it is, its embedding is weak: on the demo brains, neighbours'
+        accuracy after 300 steps was .48, of random weights .39 and of `simclr` .71 (one seed each); halfway, a
+        `mask_ratio` of .75 was worse and raw targets no better.
 
     Relations:
         `mae` is the same for transformers, which need no sparse convolution. `hybrid` adds contrast between views:
         take it, or `simclr`, where embeddings are probed without fine-tuning.
 
     Memory and cost:
-        TODO
+        1.4 times SimCLR's time and 1.2 times its memory, of one view where that has two: masked layers and a decoder as
+        deep as the encoder. `training.compile` is of no effect.
     """
 
     Config: ClassVar[type[Section]] = SparKConfig
