@@ -5,12 +5,15 @@ from typing import Any
 import pytest
 import torch
 
+from tests.encoders.networks.examples import tiny_encoder
 from tests.objectives.examples import example_batch
+from toolkit.encoders.networks import NETWORKS
 from toolkit.encoders.scan import ScanEncoder, ScanEncoderConfig
 from toolkit.errors import ConfigError
 from toolkit.objectives import build_objective
 from toolkit.objectives.masking import split_cells, to_cells
 from toolkit.objectives.spark import SparKConfig
+from toolkit.objectives.sparse import masked_maps
 from toolkit.scans import Preprocessing
 
 
@@ -65,18 +68,30 @@ def test_a_guess_lies_where_its_cell_does() -> None:
     torch.testing.assert_close(predicted, target)
 
 
-def test_pooled_features_are_means_over_visible_places() -> None:
-    objective, batch = spark({"pooled_stages": (2, 3)}).eval(), example_batch("scans")
-    kept = {}
-    encoder = objective.encoder
-    pooled_of = encoder.pooled
-    encoder.pooled = lambda maps: kept.update(maps=maps) or pooled_of(maps)
-    _, _, pooled = objective.reconstructor(encoder, batch["view0"], batch["draws"])
+def test_pooled_features_are_means_over_visible_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    objective, batch, kept = spark({"pooled_stages": (2,)}).eval(), example_batch("scans"), []
+    monkeypatch.setattr(
+        "toolkit.objectives.spark.masked_maps", lambda *args: kept.append(masked_maps(*args)) or kept[0]
+    )
+    _, _, pooled = objective.reconstructor(objective.encoder, batch["view0"], batch["draws"])
     _, visible = split_cells(batch["draws"], 64, 0.6)
     for row in range(8):
-        stage2 = kept["maps"][1][row].flatten(1) * visible.shape[1] / 64  # the features themselves, 4^3 places
-        expected = stage2[:, visible[row]].mean(dim=1)
-        torch.testing.assert_close(pooled[row, : len(expected)], expected)
+        places = kept[0][1][row].flatten(1)  # of 4^3 places, as many as cells
+        torch.testing.assert_close(pooled[row], places[:, visible[row]].mean(dim=1))
+
+
+@pytest.mark.parametrize("thick", [False, True])
+@pytest.mark.parametrize("name", [name for name in NETWORKS if NETWORKS.get(name).family == "cnn"])
+def test_every_convolutional_network_learns_by_it(name: str, thick: bool) -> None:
+    options = {"patch_size": (12, 48, 48), "voxel_mm": (5.0, 1.0, 1.0)} if thick else {}
+    encoder = tiny_encoder(name, **options)
+    objective = build_objective(SparKConfig(), encoder).train()
+    batch = {"view0": torch.rand(2, 1, *encoder.config.sides), "draws": torch.arange(2)}
+    step = objective(batch)
+    (step.loss_sum / step.count).backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in objective.parameters())
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.isfinite(objective(batch).loss_sum)
 
 
 @pytest.mark.parametrize(
