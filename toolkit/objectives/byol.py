@@ -69,8 +69,8 @@ class BYOL(ViewObjective):
 
     def embed(self, batch: dict[str, Any]) -> tuple[Tensor, ...]:
         """Of both views the projections, their predictions, and the copy's projections, (B, D) each."""
+        targets = self.momentum(torch.cat([batch["view0"], batch["view1"]]))  # first: no graph fills memory yet
         projections = self.projected(batch)
-        targets = self.momentum(torch.cat([batch["view0"], batch["view1"]]))
         return *projections, *self.predictor(torch.cat(projections)).chunk(2), *targets.chunk(2)
 
     def loss(self, z: tuple[Tensor, ...]) -> Tensor:

@@ -114,8 +114,8 @@ class MoCo(ViewObjective):
 
     def embed(self, batch: dict[str, Any]) -> tuple[Tensor, ...]:
         """Queries (B, D) of the first views and keys (B, D) of the second."""
-        query_BD = self.head(self.encoder.pooled(self.encoder(batch["view0"])))  # type: ignore[operator]
-        return query_BD, self.momentum(batch["view1"])
+        key_BD = self.momentum(batch["view1"])  # first: no graph fills memory yet
+        return self.head(self.encoder.pooled(self.encoder(batch["view0"]))), key_BD  # type: ignore[operator]
 
     def loss(self, z: tuple[Tensor, ...]) -> Tensor:
         """Mean InfoNCE loss of queries and keys."""

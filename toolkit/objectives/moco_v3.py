@@ -103,8 +103,8 @@ class MoCoV3(ViewObjective):
 
     def embed(self, batch: dict[str, Any]) -> tuple[Tensor, ...]:
         """Queries (B, D) of both views, then their keys (B, D)."""
-        queries = self.predictor(torch.cat(self.projected(batch))).chunk(2)
-        return *queries, *self.momentum(torch.cat([batch["view0"], batch["view1"]])).chunk(2)
+        keys = self.momentum(torch.cat([batch["view0"], batch["view1"]])).chunk(2)  # first: no graph fills memory yet
+        return *self.predictor(torch.cat(self.projected(batch))).chunk(2), *keys
 
     def loss(self, z: tuple[Tensor, ...]) -> Tensor:
         """Mean InfoNCE loss of both directions; the paper's is their sum."""
