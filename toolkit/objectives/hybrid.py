@@ -58,7 +58,9 @@ class Hybrid(ViewObjective):
     their defaults. CAN's third part, guessing noise, is left out.
 
     When to use:
-        One encoder for classification with few labels and for dense tasks.
+        One encoder for classification with few labels and for dense tasks. On the demo brains, neighbours' accuracy
+        after 300 steps was .66 around the default encoder, of `simclr` .71 and of `spark` .48; around a small
+        transformer .69 after 50 steps, of `mae` .46 (one seed each).
 
     Relations:
         `simclr` alone where there is no dense task, `spark` or `mae` alone where there is nothing else.

