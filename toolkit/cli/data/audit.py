@@ -65,6 +65,10 @@ def audit(
     $ fewlabel data audit /data/export --out private/export
 
     $ fewlabel data audit /data/export --out private/export --link labels.csv --on accession --modality CT
+
+    Scans of one person side by side, 1234_T1.nii and 1234_FLAIR.nii:
+
+    $ fewlabel data audit /data/flat --out private/flat --subject '([^/_]+)_[^/]*$'
     """
     from toolkit.scans.audit import AuditConfig, audit_folder
 
