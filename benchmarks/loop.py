@@ -79,17 +79,27 @@ class Stopwatch:
         self._began = 0.0
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.batches, name)
+        found = getattr(self.batches, name)
+        return self._timed(found) if name == "prepare" else found
 
     def batch(self, step: int, shard: int = 0, num_shards: int = 1) -> Any:
         """See `Batches`."""
+        return self._timed(self.batches.batch)(step, shard, num_shards)
+
+    def _timed(self, make: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(step: int, *shard: int) -> Any:
+            self._look(step)
+            return make(step, *shard)
+
+        return timed
+
+    def _look(self, step: int) -> None:
         past = step - self.turns.first
         if past >= 0 and past % self.turns.steps == 0:
             if past:
                 self.seconds.append(time.perf_counter() - self._began)
             self._let_the_other_go_on()
             self._began = time.perf_counter()
-        return self.batches.batch(step, shard, num_shards)
 
     def run(self, train: Callable[[], None]) -> None:
         """Trains, from the first turn to the last."""
