@@ -9,6 +9,7 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 from pydicom.data import get_testdata_file
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import RLELossless
 from scipy.spatial.transform import Rotation
 
@@ -119,6 +120,21 @@ def test_cut_off_compressed_pixels_are_refused(tmp_path: Path, head: Volume) -> 
     with pytest.raises(ScanError) as caught:
         read_volume(tmp_path)
     assert caught.value.reason in (Reason.TRUNCATED, Reason.UNREADABLE)
+
+
+@pytest.mark.parametrize(("kept", "said"), [(slice(17), "17 frames"), ([*range(18), 0], "more frames")])
+def test_packed_frames_that_are_not_as_many_as_promised_are_refused(tmp_path: Path, head: Volume, kept, said) -> None:
+    write_series(head, tmp_path, multiframe=True)
+
+    def change(data: pydicom.Dataset, _: int) -> None:
+        data.compress(RLELossless, generate_instance_uid=False)
+        frames = np.array(list(generate_frames(data.PixelData, number_of_frames=18)), object)
+        data.PixelData = encapsulate(frames[kept].tolist())
+
+    edit(tmp_path, change)
+    with pytest.raises(ScanError, match=f"{said} where a file's header has 18; export it again") as caught:
+        read_volume(tmp_path)
+    assert caught.value.reason == Reason.INCONSISTENT
 
 
 def shift(axis: int, by_mm):
@@ -251,6 +267,18 @@ def test_a_damaged_file_is_blamed_on_its_own_series_alone(tmp_path: Path, head: 
     assert read_volume(f"{tmp_path}#{good}").shape == head.shape
     with pytest.raises(ScanError, match="damaged"):
         read_volume(f"{tmp_path}#{bad}")
+
+
+def test_a_folder_that_may_not_be_listed_is_one_clear_line(tmp_path: Path, head: Volume, monkeypatch) -> None:
+    write_series(head, tmp_path)
+
+    def closed(folder: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr("toolkit.scans.dicom.os.scandir", closed)
+    with pytest.raises(ScanError, match="you may not read it; ask whom it belongs to") as caught:
+        read_volume(tmp_path)
+    assert caught.value.reason == Reason.NO_PERMISSION
 
 
 def test_a_report_is_no_image(tmp_path: Path, head: Volume) -> None:

@@ -67,7 +67,8 @@ def read_series(files: list[Path], path: str | Path) -> tuple[np.ndarray, np.nda
         places.setdefault(file, []).append((place, frame))
     for file, wanted in places.items():
         data = _dataset(Path(file), path)
-        for (place, frame), pixels in zip(sorted(wanted, key=itemgetter(1)), _decoded(data, path), strict=True):
+        decoded = _decoded(data, len(wanted), path)
+        for pixels, (place, frame) in zip(decoded, sorted(wanted, key=itemgetter(1)), strict=True):
             voxels[place] = _rescaled(pixels, data, frame)
         del data, pixels  # of several frames they are half the scan again
     return voxels.transpose(2, 1, 0), affine
@@ -187,10 +188,18 @@ def _dataset(file: Path, path: str | Path) -> pydicom.Dataset:
     return data
 
 
-def _decoded(data: pydicom.Dataset, path: str | Path) -> Iterator[np.ndarray]:
-    """Stored values (rows, columns) of each frame of a file, one after the other."""
+def _decoded(data: pydicom.Dataset, promised: int, path: str | Path) -> Iterator[np.ndarray]:
+    """Stored values (rows, columns) of each frame of a file, one after the other; refuses more or fewer than promised.
+
+    Packed frames may be more or fewer than the header says, and then nothing tells which are its own.
+    """
+    count = 0
     try:
-        yield from iter_pixels(data)
+        for pixels in iter_pixels(data):
+            count += 1
+            if count > promised:
+                break
+            yield pixels
     except Exception as error:  # each decoder has errors of its own
         said = " ".join(str(error).split())
         is_short = "less than expected" in said
@@ -199,6 +208,9 @@ def _decoded(data: pydicom.Dataset, path: str | Path) -> Iterator[np.ndarray]:
             path,
             f"pixels cannot be decoded ({said[:200]}); copy it again",
         ) from None
+    if count != promised:
+        found = f"{count} frames" if count < promised else "more frames"
+        raise ScanError(Reason.INCONSISTENT, path, f"{found} where a file's header has {promised}; export it again")
 
 
 def _rescaled(pixels: np.ndarray, data: pydicom.Dataset, frame: int) -> np.ndarray:

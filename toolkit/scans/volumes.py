@@ -92,7 +92,9 @@ def read_volume(path: str | Path) -> Volume:
     """
     place, series_uid = split_path(path)
     if is_folder(place):
-        return read_files(_series_files(place, series_uid), path)
+        with one_line_errors(path):
+            files = _series_files(place, series_uid)
+        return read_files(files, path)
     if not place.is_file():
         raise DataError(f"{path}: no such scan; check the path in the manifest")
     if not is_volume_file(place):
