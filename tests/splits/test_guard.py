@@ -218,6 +218,24 @@ def test_an_encoder_saw_what_the_one_that_it_started_from_saw(tmp_path: Path) ->
     assert json.loads((second / SEEN_FILE).read_text())["num_without_fingerprint"] == 2
 
 
+def test_after_public_scans_and_people_of_one_key_both_are_known_again(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder in (first, second):
+        folder.mkdir()
+    record_seen(first, Seen(["colin27"], ["h1"], ["aa1"], public=True))
+    record_seen(second, Seen([A], ["h2"], ["bb1"]), before=first)
+    refuse_seen(second, Seen([MINE + "2" * 16], ["h3"], ["cc1"]), near=same_start)
+    for subject, content, likeness in (
+        (A, "h3", "cc1"),
+        (MINE + "2" * 16, "h1", "cc1"),
+        (MINE + "2" * 16, "h3", "aa9"),
+    ):
+        with pytest.raises(DataError, match="in the pretraining data"):
+            refuse_seen(second, Seen([subject], [content], [likeness]), near=same_start)
+    with pytest.raises(DataError, match="pretraining's subjects are pseudonyms of the key 0011aabb, the test's"):
+        refuse_seen(second, Seen([B], ["h3"], ["cc1"]), near=same_start)
+
+
 def test_weights_of_which_nobody_knows_what_they_saw_are_warned_of(
     tmp_path: Path, log_lines: pytest.LogCaptureFixture
 ) -> None:
