@@ -8,7 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import BertConfig, BertModel, ResNetConfig, ResNetModel, ViTConfig, ViTModel
+from transformers import (
+    BertConfig,
+    BertModel,
+    ResNetConfig,
+    ResNetModel,
+    SiglipVisionConfig,
+    SiglipVisionModel,
+    ViTConfig,
+    ViTMAEConfig,
+    ViTMAEModel,
+    ViTModel,
+)
 
 from toolkit.encoders.slices import SliceEncoder
 from toolkit.errors import CheckpointError, DataError
@@ -96,6 +107,28 @@ def test_a_convolutional_model_gives_the_mean_over_its_map(tmp_path: Path) -> No
     with torch.no_grad():
         expected = ResNetModel.from_pretrained(tmp_path).eval()((image - 0.5) / 0.5).pooler_output[0, :, 0, 0]
     np.testing.assert_allclose(embedded[0, 4], expected.numpy(), atol=1e-5)
+
+
+SHAPE = {"hidden_size": 12, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
+
+
+def test_a_transformer_without_a_class_token_gives_the_mean_over_its_tokens(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    SiglipVisionModel(SiglipVisionConfig(**SHAPE, image_size=16, patch_size=8)).save_pretrained(tmp_path)
+    embedded = SliceEncoder(str(tmp_path)).embed(PATCH, (1, 1, 5))
+    image = torch.from_numpy(PATCH[1, 0, :, ::-1, 2].T.copy()).expand(1, 3, -1, -1)
+    image = torch.nn.functional.interpolate(image, (16, 16), mode="bilinear", antialias=True)
+    with torch.no_grad():
+        tokens = SiglipVisionModel.from_pretrained(tmp_path).eval()((image - 0.5) / 0.5).last_hidden_state
+    np.testing.assert_allclose(embedded[1, 2], tokens[0].mean(dim=0).numpy(), atol=1e-5)
+
+
+def test_a_masked_autoencoder_sees_all_of_an_image(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    ViTMAEModel(ViTMAEConfig(**SHAPE, image_size=16, patch_size=4)).save_pretrained(tmp_path)
+    encoder = SliceEncoder(str(tmp_path))
+    first, second = (encoder.embed(PATCH, (1, 1, 5)) for _ in range(2))
+    np.testing.assert_allclose(first, second, atol=1e-5)
 
 
 def test_the_digest_is_of_the_weights_wherever_they_lie(vit: Path, tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from toolkit.encoders.external import FunctionEncoder, checked_rows
 from toolkit.errors import CheckpointError, DataError
 
 BATCH_SIZE = 64
+CLASS_TOKENS = ("cls_token", "class_embedding")
+"""Names of the parameter that a model with a class token has for it."""
 GREY = 0.5
 """Mean and deviation of a model that comes without a preprocessor_config.json: intensities of -1 to 1."""
 
@@ -100,7 +102,10 @@ class VisionModel:
         if missing or not hasattr(model.config, "num_channels"):
             what = f"lacks {len(missing)} weights ({', '.join(missing[:3])})" if missing else "is no model of images"
             raise CheckpointError(f"{folder}: {what}; save a vision model there with save_pretrained")
+        if hasattr(model.config, "mask_ratio"):
+            model.config.mask_ratio = 0.0  # a masked autoencoder hides patches at random even when it embeds
         self.model: nn.Module = model.eval()
+        self.has_class_token = any(name.rpartition(".")[2] in CLASS_TOKENS for name, _ in model.named_parameters())
         size = getattr(model.config, "image_size", 224)
         self.size = (size, size) if isinstance(size, int) else tuple(size)
         saved = folder / "preprocessor_config.json"
@@ -111,14 +116,16 @@ class VisionModel:
 
     @torch.inference_mode()
     def __call__(self, images_MCHW: np.ndarray) -> Tensor:
-        """(M, D): the class token, which such models put first, or the mean over a convolutional map."""
+        """(M, D): the class token, which comes first, or the mean over all tokens or over a convolutional map."""
         wanted, given = self.model.config.num_channels, images_MCHW.shape[1]
         if given not in (1, wanted):
             raise DataError(f"slices: images of {given} channels for a model of {wanted}; give one channel")
         x = torch.from_numpy(images_MCHW).expand(-1, wanted, -1, -1)
         x = nn.functional.interpolate(x, self.size, mode="bilinear", align_corners=False, antialias=True)
         out = self.model(pixel_values=(x - self.mean) / self.std).last_hidden_state
-        return out.mean(dim=(2, 3)) if out.ndim == 4 else out[:, 0]
+        if out.ndim == 4:
+            return out.mean(dim=(2, 3))
+        return out[:, 0] if self.has_class_token else out.mean(dim=1)
 
 
 @contextmanager
