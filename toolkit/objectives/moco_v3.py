@@ -74,11 +74,12 @@ class MoCoV3(ViewObjective):
     Batches hold two views of each sample, `view0` and `view1`, (B, C, I, J, K); each is query and key in turn.
 
     When to use:
-        Batches from 256 up, and transformers, for which it was made: the slow copy steadies them.
+        Batches from 256 up, and transformers, for which it was made: the slow copy steadies them. The paper also keeps
+        their first projection of patches at its random start, which is not done here.
 
     Relations:
-        `simclr` is nearly as good at half the memory and without the copy. `moco` for small batches. `byol` is the same
-        without negatives.
+        `simclr` needs no copy, and .7 of the time. `moco` for small batches. `byol` is the same without
+        negatives.
 
     Memory and cost:
         1.4 times SimCLR's time, as both views go through the copy as well; no more memory for activations, which the
