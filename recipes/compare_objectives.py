@@ -8,12 +8,13 @@ folder gets ranking.csv, ranking.md, the study's tables, report.html and GROUP/M
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Self
 
 import pandas as pd
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from toolkit import load_encoder
 from toolkit.assets import load_recipe, run_recipe
@@ -27,6 +28,7 @@ from toolkit.files import write_atomically
 from toolkit.finetune import FrozenEncoder, Task, atlas_tasks, join_tables, lineup, rank, run_study
 from toolkit.finetune.external import external_methods
 from toolkit.finetune.jobs import workers
+from toolkit.finetune.methods import FeatureMethod
 from toolkit.objectives import OBJECTIVES, build_objective, config_union
 from toolkit.reports import Pretraining, Report, ranking_markdown, read_metrics, write_report
 from toolkit.scans import read_registered, refuse_pretrained_on
@@ -49,6 +51,16 @@ class Group(Section):
     lr: dict[str, float] = Field(default_factory=dict)
     """By method: a rate in place of `training.lr`, where one is known to want another."""
 
+    @model_validator(mode="after")
+    def _once_each(self) -> Self:
+        names = [objective.name for objective in self.objectives]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(
+                f"objectives: {twice[0]} comes more than once, and a method has one row; give each setting a group of "
+                "its own"
+            )
+        return self
+
 
 class Config(RunConfig):
     """The recipe's configuration."""
@@ -70,8 +82,11 @@ def run(config: Config, *, report: object = None) -> RunFolder:
         raise ConfigError(f"{key}; the comparison takes many runs, and registered scans with an atlas")
     num_threads = set_num_threads(config.num_threads)
     runs = {name: method_runs(config, name) for name in config.groups}
+    public, what = external_methods(config.study.external, config.pretrain.preprocessing)
     cards = [load_card(name) for name in config.pretrain.cards]
-    folder = RunFolder(config.output, config, data={card.name: data_digest(card) for card in cards})
+    folder = RunFolder(config.output, config, data={card.name: data_digest(card) for card in cards} | what)
+    for one in (one for group in runs.values() for one in group if is_done(one)):
+        one.folder()  # refuses what was pretrained with other values: the rest would be compared with it
     failed = {one.output: reason for group in runs.values() for one in group if (reason := pretrained(one))}
     registered = read_registered([(card, fetch(card)) for card in cards], config.pretrain.preprocessing)
     facts, pages = [], []
@@ -79,12 +94,12 @@ def run(config: Config, *, report: object = None) -> RunFolder:
         done = {one.method: one.output for one in group if one.output not in failed}
         if not done:
             raise TrainingError(f"groups.{name}: no method came to its end; the first: {failed[group[0].output]}")
-        public = (model.saved_encoder for model in config.study.external.values())
-        for saved in filter(None, [*(path / "encoder" for path in done.values()), *public]):
+        others = (model.saved_encoder for model in config.study.external.values())
+        for saved in filter(None, [*(path / "encoder" for path in done.values()), *others]):
             refuse_pretrained_on(saved, registered.seen("test"), allow=config.study.allow_seen)
         task = f"{config.study.task}, {name}"
         tasks = [replace(one, name=task) for one in atlas_tasks(registered, config.study.atlas)]
-        probe_all(config, done, tasks, config.output / name / "study", num_threads)
+        probe_all(config, done, public, tasks, config.output / name / "study", num_threads)
         for one in group:
             took = training_facts(one.output, failed.get(one.output))
             facts.append({"task": task, "pretraining": one.method} | took)
@@ -106,6 +121,9 @@ def run(config: Config, *, report: object = None) -> RunFolder:
 def method_runs(config: Config, name: str) -> list:  # type: ignore[type-arg]
     """A configuration of scan_pretrain for each method of a group; what cannot work is refused before the first."""
     group, common = config.groups[name], {field: getattr(config, field) for field in RunConfig.model_fields}
+    size = config.study.atlas.patch_size
+    if reason := group.encoder.refusal((size,) * 3):
+        raise ConfigError(f"study.atlas.patch_size: {size} does not fit the encoder of groups.{name}: {reason}")
     encoder = ScanEncoder(group.encoder, config.pretrain.preprocessing).untrained(config.seed)
     scans = [cls for cls in map(OBJECTIVES.get, OBJECTIVES) if cls.modality == "scans"]
     objectives = group.objectives or [
@@ -121,9 +139,14 @@ def method_runs(config: Config, name: str) -> list:  # type: ignore[type-arg]
     return runs
 
 
+def is_done(one) -> bool:  # type: ignore[no-untyped-def]
+    """Whether a method's encoder is there, and may be kept."""
+    return not one.force and (one.output / "encoder").is_dir()
+
+
 def pretrained(one) -> str | None:  # type: ignore[no-untyped-def]
     """Pretrains a method in a process of its own, if that is not done; why it came to no end, if it did not."""
-    if not one.force and (one.output / "encoder").is_dir():
+    if is_done(one):
         return None
     log.info("%s: begins, or goes on", one.output)
     try:
@@ -135,14 +158,21 @@ def pretrained(one) -> str | None:  # type: ignore[no-untyped-def]
     return None
 
 
-def probe_all(config: Config, paths: Mapping[str, Path], tasks: list[Task], folder: Path, num_threads: int) -> None:
-    """Probes all encoders of a group, and the baselines, on the same draws."""
+def probe_all(
+    config: Config,
+    paths: Mapping[str, Path],
+    public: Sequence[FeatureMethod],
+    tasks: list[Task],
+    folder: Path,
+    num_threads: int,
+) -> None:
+    """Probes all encoders of a group, public ones and the baselines, on the same draws."""
     encoders = {method: load_encoder(path / "encoder") for method, path in paths.items()}
     first, encoder = next(iter(encoders.items()))
     baselines = lineup(encoder, first, config.study.scratch, config.study.finetune)
     methods = [method for method in baselines if method.pretraining != first]
     methods += [FrozenEncoder(encoder, method) for method, encoder in encoders.items()]
-    methods += external_methods(config.study.external, encoder.preprocessing)[0]
+    methods += public
     with workers(num_threads) as executor:
         run_study(tasks, methods, config.study.study, folder, executor)
 

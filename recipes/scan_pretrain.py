@@ -19,6 +19,7 @@ from toolkit.config import RunConfig, main
 from toolkit.console import log
 from toolkit.encoders import save_encoder
 from toolkit.encoders.checkpoints import Init, initialise
+from toolkit.encoders.checkpoints.files import file_digest
 from toolkit.encoders.networks import config_union as network_union
 from toolkit.encoders.scan import ScanEncoder, ScanEncoderConfig
 from toolkit.finetune import LabelledScans, OnlineProbe, ScanVote, atlas_tasks
@@ -61,6 +62,13 @@ class Pretraining(PretrainingScans):
         """What the tables call it."""
         return self.objective.name
 
+    def digests(self) -> dict[str, str]:
+        """By which data a run is known again, and by which weights it starts from."""
+        found = super().digests()
+        if self.init and self.init.file.is_file():
+            found["init"] = f"{self.init.origin} sha256:{file_digest(self.init.file)}"
+        return found
+
     @model_validator(mode="after")
     def _views_fit(self) -> Self:
         if reason := self.encoder.refusal((self.views.patch_size,) * 3):
@@ -70,6 +78,10 @@ class Pretraining(PretrainingScans):
 
 class Config(Pretraining, RunConfig):
     """The recipe's configuration."""
+
+    def folder(self) -> RunFolder:
+        """The run's folder, made or reopened; one that holds a run of other values or data is refused."""
+        return RunFolder(self.output, self, ignore=("store", "init"), data=self.digests())
 
 
 @dataclass(frozen=True)
@@ -93,8 +105,7 @@ def run(config: Config, *, report: object = None) -> Result:
     if config.manifest and config.training.evaluate_every:
         rows = read_manifest(config.manifest)
         labelled = LabelledScans(rows["label"].tolist(), rows["subject"].tolist(), seed=config.seed)
-    data = config.digests() | ({"init": str(loaded)} if loaded else {})
-    folder = RunFolder(config.output, config, ignore=("store", "init"), data=data)
+    folder = config.folder()
     with main_process_first():
         scans = config.open(config.encoder.in_channels)
     training = config.training

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -102,6 +103,17 @@ def test_a_second_run_reuses_everything(compared: Path, fewlabel: Command, comma
     assert {name: (compared / name).read_bytes() for name in TABLES} == tables
 
 
+def test_what_was_pretrained_with_other_values_is_not_compared(
+    compared: Path, working_folder: Path, fewlabel: Command, command: tuple[str, ...]
+) -> None:
+    """Cut off after the first method, when nothing but that method's folder holds the old values."""
+    kept = working_folder / "runs/cut_off/cnn/simclr"
+    shutil.copytree(compared / "cnn/simclr", kept)
+    outcome = fewlabel(*command, "output=runs/cut_off", "groups.cnn.training.num_steps=6")
+    assert_one_line(outcome, 1, "cnn/simclr", "training.num_steps: 4, now 6", "--force")
+    assert not (working_folder / "runs/cut_off/cnn/vicreg").exists()
+
+
 def test_a_method_that_breaks_is_listed_with_the_reason(
     working_folder: Path, fewlabel: Command, command: tuple[str, ...]
 ) -> None:
@@ -120,6 +132,9 @@ def test_a_method_that_breaks_is_listed_with_the_reason(
         ("pretrain.cards=[]", 2, ["pretrain.cards"]),
         ("plan=true", 2, ["plan"]),
         ("groups.cnn.training.micro_batch_size=4", 2, ["training.micro_batch_size", "batch norms"]),
+        ("groups.cnn.objectives=[{name: simclr}, {name: simclr}]", 2, ["groups.cnn", "simclr comes more than once"]),
+        ("study.atlas.patch_size=10", 2, ["study.atlas.patch_size: 10", "groups.vit", "multiples of 4"]),
+        ("study.external={ours: {function: 'no_such_module:embed'}}", 2, ["external.ours", "no_such_module"]),
     ],
 )
 def test_what_cannot_work_is_refused_before_the_first_training(
