@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import random
+import sys
 import threading
 from collections import OrderedDict
 from pathlib import Path
@@ -445,3 +446,23 @@ def test_code_in_a_checkpoint_is_not_run(
         Checkpoints(folder).newest()
     assert not target.exists()
     assert "weights_only=False" not in caplog.text
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the priority is that of the whole process")
+@pytest.mark.parametrize(("before", "after"), [(0, 10), (15, 15)])
+def test_the_writing_thread_stands_back_and_never_forward(tmp_path: Path, before: int, after: int) -> None:
+    """A run of lower priority may not raise that of a thread: it would have no checkpoint at all."""
+    found: list[int] = []
+
+    def run() -> None:  # in a thread of its own: who is no root cannot take its niceness back
+        own = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, own, max(before, os.getpriority(os.PRIO_PROCESS, own)))
+        with Checkpoints(tmp_path) as checkpoints:
+            checkpoints.save(1, state())
+            found.append(checkpoints._thread.submit(lambda: os.getpriority(os.PRIO_PROCESS, 0)).result())
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert found == [max(after, os.getpriority(os.PRIO_PROCESS, 0))]
+    assert files(tmp_path) == ["step-00000001.json", "step-00000001.pt"]

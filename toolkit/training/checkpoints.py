@@ -3,6 +3,7 @@
 `step-00000100.pt` holds the state, in torch's format; `step-00000100.json`, written after it, is its record.
 """
 
+import contextlib
 import copy
 import errno
 import hashlib
@@ -268,7 +269,10 @@ class _HashingFile:
 def _stand_back() -> None:
     """Lets the training's threads go first: each waits for the slowest of them, on a CPU this one's core included."""
     if sys.platform == "linux":  # elsewhere the priority is that of the whole process
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)  # 19 starves it where the cores are full
+        thread = threading.get_native_id()
+        # 19 starves it where the cores are full. Of a run that is as nice itself: to be less so is forbidden.
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, thread, max(10, os.getpriority(os.PRIO_PROCESS, thread)))
 
 
 def _write_state(path: Path, state: State) -> tuple[str, int]:
