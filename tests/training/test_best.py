@@ -13,6 +13,9 @@ from toolkit.errors import ConfigError
 from toolkit.training import RunFolder, fit
 from toolkit.training.best import Best
 from toolkit.training.config import KeepBest
+from toolkit.training.engine import Engine
+from toolkit.training.feed import Feed
+from toolkit.training.planner import plan
 
 VALUES = {5: 0.1, 10: 0.4, 15: 0.9, 20: 0.3, 25: 0.9, 30: 0.2}
 """By step; the best one is tied, and the first of both counts."""
@@ -132,3 +135,13 @@ def test_a_finished_run_with_other_values_is_another_run(tmp_path: Path) -> None
     train(tmp_path)
     with pytest.raises(ValueError, match=r"training\.keep_best"):
         train(tmp_path, Config(training=Config().training.model_copy(update={"keep_best": KeepBest()})))
+
+
+def test_a_plan_counts_the_best_weights_in_each_checkpoint() -> None:
+    disk_gb = []
+    for keep_best in (None, KeepBest()):
+        training = config(keep_best=keep_best).training
+        engine = Engine(Regression(), training, seed=3)
+        disk_gb.append(plan(engine, Feed(Lines(), training, 30, torch.device("cpu")), 30, "test")["disk_gb"])
+    of_weights = sum(value.nbytes for value in Regression().state_dict().values())
+    assert (disk_gb[1] - disk_gb[0]) * 1e9 == pytest.approx((training.keep_checkpoints + 1) * of_weights)

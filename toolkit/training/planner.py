@@ -46,6 +46,7 @@ def plan(engine: Engine, feed: Feed, num_steps: int, description: str) -> dict[s
         if bool(outcome.stop) and len(seconds) >= MIN_STEPS:  # all processes see the same
             break
     mean, state = sum(seconds) / len(seconds), engine.state_dict()
+    state |= {"best": engine.encoder_state()} if config.keep_best else {}
     found = {
         "hours": mean * num_steps / 3600,
         "memory_gb": peak_memory_gb(),
