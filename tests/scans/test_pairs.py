@@ -127,16 +127,32 @@ def test_same_anatomy_shows_as_many_subjects_as_there_are(tmp_path: Path, num_pl
     """Each batch has one first crop of a subject; its second crops are of those that it shows least."""
     array = np.random.default_rng([7]).random((1, 12, 12, 12)).astype(np.float32)
     volumes = [VolumeStore(tmp_path).put("one", Volume(array, np.eye(4)))] * 16  # sixteen people who look alike
-    batches = PatchBatches(volumes, STILL, num_places, 0, pairs=SameAnatomy())
+    batches, again = (PatchBatches(volumes, STILL, num_places, 0, pairs=SameAnatomy()) for _ in range(2))
     chosen = []
     for step in range(6):
         first, second = (view.places for view in batches._draw(step, slice(None), [0, 1]))
         assert all(a.scan != b.scan and (a.centre == b.centre).all() for a, b in zip(first, second, strict=True))
         assert np.bincount([place.scan for place in [*first, *second]]).max() == most
         chosen.append([place.scan for place in second])
-        parts = [batches._draw(step, slice(row, row + 4), [1])[0].places for row in range(0, num_places, 4)]
+        parts = [again._draw(step, slice(row, row + 4), [1])[0].places for row in range(0, num_places, 4)]
         assert [place.scan for part in parts for place in part] == chosen[-1]  # however the batch is cut
     assert len(set(map(tuple, chosen))) == 6
+
+
+def test_same_anatomy_looks_at_a_batch_once_however_it_is_cut(
+    stored: list[StoredVolume], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With gradient caching a step is hundreds of portions, twice."""
+    calls: list[int] = []
+    really = SameAnatomy.partners
+    monkeypatch.setattr(
+        SameAnatomy, "partners", lambda self, places, *of: calls.append(len(places)) or really(self, places, *of)
+    )
+    batches = PatchBatches(stored, STILL, 8, 0, pairs=SameAnatomy(), num_views=3)
+    for step in (0, 1, 0):
+        for shard in [*range(4), *range(4)]:
+            batches.prepare(step, shard, 4)
+    assert calls == [8] * 6  # two other views of each of three steps
 
 
 def test_same_subject_at_another_time(stored: list[StoredVolume]) -> None:

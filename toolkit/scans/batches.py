@@ -87,6 +87,7 @@ class PatchBatches:
         self._centres = Centres(volumes, crops or CropConfig(), seed, points)
         self._rows = Rows(self._centres, subjects, sessions or [""] * len(volumes))
         self._renderer = Renderer(volumes, config.patch_size, num_threads)
+        self._chosen: dict[int, dict[int, list[Place]]] = {}
         check_pairs(self.pairs, self._rows)
         self.num_samples = len(volumes) * self._crops_per_scan
 
@@ -196,8 +197,12 @@ class PatchBatches:
     def _partners(self, step: int, rows: slice, view: int) -> list[Place]:
         epochs, samples = self.samples(step)
         if isinstance(self.pairs, SameAnatomy):
-            rng = np.random.default_rng([self.seed, step, view, 5])
-            return self.pairs.partners(list(map(self._place, samples.tolist())), self._rows, rng)[rows]
+            of_step = self._chosen.setdefault(step, {})
+            if view not in of_step:  # of the whole batch at once, however many portions are asked for
+                rng = np.random.default_rng([self.seed, step, view, 5])
+                of_step[view] = self.pairs.partners(list(map(self._place, samples.tolist())), self._rows, rng)
+            self._chosen = {step: of_step}
+            return of_step[view][rows]
         places = []
         for epoch, sample in zip(epochs[rows].tolist(), samples[rows].tolist(), strict=True):
             rng = np.random.default_rng([self.seed, epoch, sample, view, 4])
