@@ -38,7 +38,10 @@ encoder = toolkit.load_encoder("encoder")   # this folder
 ```
 
 ## What it was trained on
-{% for card in cards %}
+{% if not cards %}
+Scans or texts of the user's own, without a data card.
+{% endif %}
+{%- for card in cards %}
 - **{{ card.pretty_name }}** (licence: {{ card.license | join(", ") }}; personal data: {{ card.personal_data.status }}).
   {{ card.personal_data.consent }}
 {%- endfor %}

@@ -64,7 +64,7 @@ def init(
             path.write_text(content, encoding="utf-8")
         except OSError as error:
             raise DiskError(
-                f"{path}: cannot be written ({error.strerror}); free some space, or give another --out"
+                f"{path}: cannot be written ({error.strerror}); give another --out, or free some space"
             ) from None
     enter = "" if to == Path() else f"cd {to} && "
     for heading, line in [

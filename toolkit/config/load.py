@@ -42,8 +42,10 @@ def validate(values: dict[str, Any], schema: type[S], name: str) -> S:
 
 
 def _name_defaults(values: dict[str, Any], schema: type[Section]) -> None:
-    """Where a choice of sections has a default, values without a `name` are meant for that one."""
+    """Among sections a name alone is a choice of that one, and values without a `name` are meant for the default."""
     for key, field in schema.model_fields.items():
+        if field.discriminator == "name" and isinstance(values.get(key), str):
+            values[key] = {"name": values[key]}
         below = values.get(key)
         if not isinstance(below, dict):
             continue

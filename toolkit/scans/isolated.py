@@ -23,6 +23,10 @@ from toolkit.scans.reasons import Reason
 T = TypeVar("T")
 _QUEUED_A_WORKER = 4
 _LEAST_BYTES = 2 << 30
+_NO_PROCESS = (
+    "the processes that read scans cannot start; may this user run this Python? In a script, put the call under "
+    'if __name__ == "__main__":'
+)
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,10 @@ def isolated(
         while todo or waiting:
             while todo and len(waiting) < _QUEUED_A_WORKER * num_workers:
                 number, task = todo.popleft()
-                waiting[pool.schedule(function, args=task, timeout=timeout_s)] = number
+                try:
+                    waiting[pool.schedule(function, args=task, timeout=timeout_s)] = number
+                except (OSError, EOFError, BrokenProcessPool):
+                    raise DataError(_NO_PROCESS) from None
             for future in wait(waiting, return_when=FIRST_COMPLETED).done:
                 yield waiting.pop(future), _outcome(future, timeout_s)
     finally:
@@ -98,9 +105,7 @@ def _outcome(future: Any, timeout_s: float) -> Any:
     except ProcessExpired as error:
         return Lost(Reason.CRASH, f"the reading process ended with code {error.exitcode}; export the scan again")
     except BrokenProcessPool:
-        raise DataError(
-            'the processes that read scans cannot start; in a script, put the call under if __name__ == "__main__":'
-        ) from None
+        raise DataError(_NO_PROCESS) from None
 
 
 def _alone(most_bytes: int) -> None:

@@ -61,7 +61,9 @@ def read_manifest(path: Path, needed: Sequence[str] = ("path", "subject", "conte
     try:
         rows = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); `fewlabel data audit FOLDER` writes one") from None
+        raise DataError(
+            f"{path}: cannot be read ({error}); `fewlabel data audit FOLDER` writes one, `data split` its parts"
+        ) from None
     for column in needed:
         if column not in rows:
             raise DataError(f"{path}: no column {column!r}; {nearest(column, list(rows))}")

@@ -20,7 +20,7 @@ def build(
         Path | None, typer.Option("--out", metavar="STORE", help="Default: `store` beside the manifest.")
     ] = None,
     config: Annotated[
-        Path | None,
+        str | None,
         typer.Option("--config", "-c", metavar="FILE", help="A YAML file: preprocessing, or a recipe's configuration."),
     ] = None,
     label_maps: Annotated[
@@ -80,17 +80,18 @@ def build(
         raise typer.Exit(DONE_WITH_REFUSALS)
 
 
-def _spec(config: Path | None, overrides: list[str]):  # type: ignore[no-untyped-def]
+def _spec(config: str | None, overrides: list[str]):  # type: ignore[no-untyped-def]
     """The preprocessing that a file and overrides describe."""
+    from toolkit.assets import find_asset
     from toolkit.config import read_values, validate
     from toolkit.config.load import apply_override
     from toolkit.scans import Preprocessing
 
-    values = read_values(config) if config else {}
+    values = read_values(find_asset("configs", config).path) if config else {}
     values = values.get("preprocessing", {}) if "output" in values or "preprocessing" in values else values
     for override in overrides:
         apply_override(values, override)
-    return validate(values, Preprocessing, str(config or "preprocessing"))
+    return validate(values, Preprocessing, config or "preprocessing")
 
 
 def _size(num_bytes: float) -> str:

@@ -24,7 +24,7 @@ def show(
     ] = None,
     to: Annotated[Path, typer.Option("--out", metavar="PNG", help="The picture.")] = Path("views.png"),
     config: Annotated[
-        Path | None,
+        str | None,
         typer.Option("--config", "-c", metavar="FILE", help="A YAML file: views, or a recipe's configuration."),
     ] = None,
     views: Annotated[int, typer.Option(min=1, max=20, help="How many.")] = 6,
@@ -81,8 +81,9 @@ def show(
     out.print(f"views  {to}", markup=False)
 
 
-def _settings(config: Path | None, overrides: list[str]) -> "tuple[ViewConfig, Preprocessing]":
+def _settings(config: str | None, overrides: list[str]) -> "tuple[ViewConfig, Preprocessing]":
     """Views and preprocessing that a file and overrides describe."""
+    from toolkit.assets import find_asset
     from toolkit.config import Section, read_values, validate
     from toolkit.config.load import apply_override
     from toolkit.scans import Preprocessing, ViewConfig
@@ -93,13 +94,13 @@ def _settings(config: Path | None, overrides: list[str]) -> "tuple[ViewConfig, P
         views: ViewConfig = ViewConfig()
         preprocessing: Preprocessing = Preprocessing()
 
-    values = read_values(config) if config else {}
+    values = read_values(find_asset("configs", config).path) if config else {}
     if not values.keys() & {"views", "preprocessing", "output"}:
         values = {"views": values}
     values = {key: values[key] for key in Settings.model_fields if values.get(key) is not None}
     for override in overrides:
         apply_override(values, override if override.startswith(("views.", "preprocessing.")) else f"views.{override}")
-    settings = validate(values, Settings, str(config or "configuration"))
+    settings = validate(values, Settings, config or "configuration")
     return settings.views, settings.preprocessing
 
 

@@ -18,7 +18,7 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except (OSError, sqlite3.OperationalError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise DiskError(f"{path}: cannot be written ({reason}); free some space, or give another --out") from None
+        raise DiskError(f"{path}: cannot be written ({reason}); give another --out, or free some space") from None
 
 
 def private_folder(path: Path) -> Path:
