@@ -196,7 +196,7 @@ def test_a_place_where_no_folder_can_be_is_one_line(here: Path) -> None:
     write_csv(here / "letters.csv")
     result = init("letters.csv", "--out", "/proc/nope")
     assert result.exit_code == 1
-    assert "letters.md: cannot be written (No such file or directory); free some space, or" in result.output
+    assert "letters.md: cannot be written (No such file or directory); give another --out, or" in result.output
 
 
 def test_other_sources_are_refused(here: Path) -> None:

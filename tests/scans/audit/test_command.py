@@ -57,7 +57,7 @@ def test_guessed_subjects_are_counted_with_the_remedy(nifti) -> None:
         (["--link", "gone.csv"], 1, "no such file: gone.csv"),
         (["--link", "label.csv"], 1, "no such file: label.csv; did you mean 'labels.csv'?"),
         (["--link", "labels.csv"], 1, "no row fits a scan by its subject; try --on accession or --on path"),
-        (["--out", "/proc/nope"], 1, "/proc/nope: cannot be written (No such file or directory); free"),
+        (["--out", "/proc/nope"], 1, "/proc/nope: cannot be written (No such file or directory); give another --out"),
     ],
 )
 def test_mistakes_are_one_line(dicom, arguments: list[str], code: int, message: str) -> None:
@@ -123,7 +123,7 @@ def test_the_key_is_asked_for_before_anything_is_read(dicom, monkeypatch: pytest
 def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
     memory = Memory(tmp_path / "memory.sqlite")
     memory._connection.execute("PRAGMA max_page_count = 4")  # SQLite's own answer to a full disk
-    with pytest.raises(DiskError, match=r"memory\.sqlite: cannot be written \(database or disk is full\); free some"):
+    with pytest.raises(DiskError, match=r"memory\.sqlite: cannot be written \(database or disk is full\); give another"):
         memory.put("question", "x" * 100_000)
     memory.close()
     with pytest.raises(DiskError, match="cannot be written"):
