@@ -35,7 +35,7 @@ def work(seconds):
     time.sleep(seconds)
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # else ignored in the background
     for _ in isolated(work, [(0.1,), (600,), (600,)], num_workers=2, timeout_s=900):
         os.kill(os.getpid(), int(sys.argv[1]))
 """

@@ -123,7 +123,9 @@ def test_the_key_is_asked_for_before_anything_is_read(dicom, monkeypatch: pytest
 def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
     memory = Memory(tmp_path / "memory.sqlite")
     memory._connection.execute("PRAGMA max_page_count = 4")  # SQLite's own answer to a full disk
-    with pytest.raises(DiskError, match=r"memory\.sqlite: cannot be written \(database or disk is full\); give another"):
+    with pytest.raises(
+        DiskError, match=r"memory\.sqlite: cannot be written \(database or disk is full\); give another"
+    ):
         memory.put("question", "x" * 100_000)
     memory.close()
     with pytest.raises(DiskError, match="cannot be written"):
