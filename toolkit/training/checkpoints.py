@@ -55,7 +55,7 @@ class Checkpoints:
         self._copy: State = {}
         self._damaged: set[int] = set()
         self._pending: Future[None] | None = None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoints", initializer=_stand_back)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoints", initializer=_set_up_thread)
 
     def save(self, step: int, state: Mapping[str, Any], *, background: bool = True) -> None:
         """Writes `state` as the checkpoint after `step` steps, then removes the oldest.
@@ -266,8 +266,9 @@ class _HashingFile:
         self.file.flush()
 
 
-def _stand_back() -> None:
+def _set_up_thread() -> None:
     """Lets the training's threads go first: each waits for the slowest of them, on a CPU this one's core included."""
+    torch.serialization.set_crc32_options(False)  # of this thread's files alone; their record has a SHA-256
     if sys.platform == "linux":  # elsewhere the priority is that of the whole process
         thread = threading.get_native_id()
         # 19 starves it where the cores are full. Of a run that is as nice itself: to be less so is forbidden.
