@@ -92,6 +92,25 @@ def test_the_digest_changes_with_the_source_and_the_weights(module: str) -> None
     assert len({first, second, third}) == 3
 
 
+def test_the_digest_changes_with_the_files_that_the_function_reads(module: str, tmp_path: Path) -> None:
+    def digest(*names: str) -> str:
+        return FunctionEncoder(f"{module}:lengths", [tmp_path / name for name in names]).digest
+
+    (tmp_path / "weights.bin").write_bytes(b"1")
+    (tmp_path / "model/shards").mkdir(parents=True)
+    for name in ("model/shards/a.bin", "model/a.bin"):
+        (tmp_path / name).write_text(name)
+    seen = [digest(), digest("weights.bin"), digest("weights.bin", "model")]
+    (tmp_path / "weights.bin").write_bytes(b"2")
+    seen += [digest("weights.bin"), digest("model")]
+    (tmp_path / "model/a.bin").rename(tmp_path / "model/b.bin")
+    seen.append(digest("model"))
+    (tmp_path / "model").rename(tmp_path / "moved")
+    assert len(set(seen)) == len(seen) and digest("moved") == seen[-1]
+    with pytest.raises(ConfigError, match=r"weights: .*model: No such file or directory; name files or folders"):
+        digest("model")
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

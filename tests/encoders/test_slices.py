@@ -141,6 +141,12 @@ def test_the_digest_is_of_the_weights_wherever_they_lie(vit: Path, tmp_path: Pat
     assert SliceEncoder(str(copy)).digest != SliceEncoder(str(vit)).digest
 
 
+def test_the_digest_changes_where_slices_are_embedded_otherwise(vit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = SliceEncoder(str(vit)).digest
+    monkeypatch.setattr("toolkit.encoders.slices.VERSION", "another")
+    assert SliceEncoder(str(vit)).digest != before
+
+
 def test_folders_that_hold_no_vision_model(vit: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(CheckpointError, match="empty: no model that transformers opens"):

@@ -45,6 +45,11 @@ def images(slices):
     return np.concatenate([slices.mean(axis=(2, 3)), slices[:, 0].mean(axis=1)], axis=1)
 
 
+def one_side(patches):
+    half = np.moveaxis(patches[:, 0], 1 + int(open("axis.txt").read()), 1)
+    return (half[:, :6].mean((1, 2, 3)) - half[:, 6:].mean((1, 2, 3)))[:, None]
+
+
 def vowels(texts):
     return [[text.count(letter) for letter in "aeiou"] for text in texts]
 """
@@ -155,11 +160,43 @@ def test_what_a_model_saw_is_warned_of_and_recorded(
     assert len(warnings) == 3 and "external.told: pretrained on: our own archive" in warnings[1]
 
 
+def test_a_row_follows_the_files_that_its_function_reads(tmp_path: Path) -> None:
+    models = {"one": External(function="public_model:one_side", weights=(Path("axis.txt"),))}
+    scores = []
+    for axis in "02":
+        (tmp_path / "axis.txt").write_text(axis)
+        scores.append(study(models, scan_task(), tmp_path / "study")["mean"].tolist())
+    fresh = study(models, scan_task(), tmp_path / "fresh")["mean"].tolist()
+    assert scores[0] != scores[1] == fresh
+
+
+def test_a_function_whose_weights_are_not_named_is_warned_of(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log, "propagate", True)
+    monkeypatch.setattr(log, "handlers", [])
+    with caplog.at_level(logging.WARNING, logger="fewlabel"):
+        for name, values in {
+            "silent": {"function": "public_model:means"},
+            "none": {"function": "public_model:means", "weights": []},
+            "slices": {"slices": "public_model:images"},
+        }.items():
+            external_methods({name: External(**values)}, Preprocessing())
+        function = External(function="public_model:sides")
+        external_methods({"own": function}, Preprocessing())
+        sys.modules["public_model"].sides.digest = "revision 3"
+        external_methods({"own": function}, Preprocessing())
+    warned = [line.partition(":")[0] for line in caplog.messages if "its weights are not named" in line]
+    assert warned == ["external.silent", "external.slices", "external.own"]
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
         ({}, "give one of function, embeddings, init, slices, not none"),
         ({"function": "a:b", "slices": "a:c"}, "not function and slices"),
+        ({"embeddings": "a.parquet", "weights": ["b.bin"]}, "weights: name what a function reads; embeddings"),
+        ({"slices": "dinov2", "weights": ["b.bin"]}, "weights: name what a function reads; slices"),
     ],
 )
 def test_a_model_is_one_thing(values: dict, message: str) -> None:

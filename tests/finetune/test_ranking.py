@@ -13,9 +13,11 @@ LEVELS = {
     ("ssl-probe", "strong"): 0.7,
     ("ssl-probe", "near"): 0.69,
     ("raw", "none"): 0.6,
+    ("random", "none"): 0.505,
     ("scratch", "none"): 0.65,
     ("position", "none"): 0.9,
     ("ssl-finetune", "strong"): 0.95,
+    ("external", "public"): 0.75,
 }
 
 
@@ -37,30 +39,51 @@ def results() -> pd.DataFrame:
 def test_the_best_comes_first_and_baselines_have_no_place() -> None:
     table = rank(results())
     first = table[table["task"] == "lobes, cnn"]
-    assert first["pretraining"].tolist() == ["strong", "near", "none", "weak"]
-    assert first["method"].tolist() == ["ssl-probe", "ssl-probe", "raw", "ssl-probe"]
-    assert first["place"].fillna(0).tolist() == [1, 2, 0, 3]
-    assert len(table) == 8
+    assert first["pretraining"].tolist() == ["public", "strong", "near", "none", "none", "weak"]
+    assert first["method"].tolist() == ["external", "ssl-probe", "ssl-probe", "raw", "random", "ssl-probe"]
+    assert first["place"].fillna(0).tolist() == [0, 1, 2, 0, 0, 3]
+    assert len(table) == 12
 
 
 def test_scores_and_distances_are_those_of_the_draws() -> None:
     rows = results()
     table = rank(rows).set_index(["task", "method", "pretraining"])
-    cells = rows[(rows["metric"] == "accuracy") & (rows["task"] == "lobes, vit") & (rows["method"] == "ssl-probe")]
+    cells = rows[(rows["metric"] == "accuracy") & (rows["task"] == "lobes, vit")]
+    cells = cells[cells["method"].isin(["ssl-probe", "external"])]
     scores = cells.pivot_table(index="draw", columns="pretraining", values="value")  # the mean over budgets
-    for name in ("strong", "near", "weak"):
-        row = table.loc["lobes, vit", "ssl-probe", name]
+    for name in ("strong", "near", "weak", "public"):
+        row = table.loc["lobes, vit", "external" if name == "public" else "ssl-probe", name]
         low, high = stats.t.interval(0.95, NUM_DRAWS - 1, scores[name].mean(), stats.sem(scores[name]))
         assert (row["score"], row["low"], row["high"]) == pytest.approx((scores[name].mean(), low, high), abs=2e-6)
         assert row["num_draws"] == NUM_DRAWS
         assert row["at_20"] == pytest.approx(
             cells[(cells["pretraining"] == name) & (cells["budget"] == 20)]["value"].mean(), abs=2e-6
         )
-    behind = scores["strong"] - scores["weak"]
-    low, high = stats.t.interval(0.95, NUM_DRAWS - 1, behind.mean(), stats.sem(behind))
-    row = table.loc["lobes, vit", "ssl-probe", "weak"]
-    assert (row["behind"], row["behind_low"], row["behind_high"]) == pytest.approx((behind.mean(), low, high), abs=2e-6)
+    for method, name in (("ssl-probe", "weak"), ("external", "public")):
+        behind = scores["strong"] - scores[name]
+        low, high = stats.t.interval(0.95, NUM_DRAWS - 1, behind.mean(), stats.sem(behind))
+        row = table.loc["lobes, vit", method, name]
+        found = (row["behind"], row["behind_low"], row["behind_high"])
+        assert found == pytest.approx((behind.mean(), low, high), abs=2e-6)
+    assert row["behind"] < 0  # ahead of the best
+    assert np.isnan(row["over_random"])
     assert np.isnan(table.loc["lobes, vit", "ssl-probe", "strong"]["behind"])
+
+
+def test_each_pretraining_is_paired_with_random_weights() -> None:
+    rows = results()
+    table = rank(rows).set_index(["task", "method", "pretraining"])
+    cells = rows[(rows["metric"] == "accuracy") & (rows["task"] == "lobes, cnn")]
+    scores = cells.pivot_table(index="draw", columns=["method", "pretraining"], values="value")
+    for name in ("strong", "weak"):
+        lead = scores["ssl-probe", name] - scores["random", "none"]
+        low, high = stats.t.interval(0.95, NUM_DRAWS - 1, lead.mean(), stats.sem(lead))
+        row = table.loc["lobes, cnn", "ssl-probe", name]
+        found = (row["over_random"], row["over_random_low"], row["over_random_high"])
+        assert found == pytest.approx((lead.mean(), low, high), abs=2e-6)
+    assert row["over_random_low"] < 0
+    without = rank(rows[rows["method"] != "random"])
+    assert without["over_random"].isna().all()
 
 
 def test_what_a_method_cost_stands_beside_it_and_one_without_scores_is_listed_last() -> None:
@@ -76,4 +99,4 @@ def test_what_a_method_cost_stands_beside_it_and_one_without_scores_is_listed_la
     assert cnn.index[-1] == "broken" and cnn.loc["broken", "note"] == "the embeddings collapsed"
     assert pd.isna(cnn.loc["broken", "place"]) and pd.isna(cnn.loc["broken", "score"])
     assert cnn.loc["broken", ["leg", "site"]].tolist() == ["scans", "s02"]
-    assert table["task"].tolist() == ["lobes, cnn"] * 5 + ["lobes, vit"] * 4
+    assert table["task"].tolist() == ["lobes, cnn"] * 7 + ["lobes, vit"] * 6

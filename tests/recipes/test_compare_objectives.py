@@ -40,7 +40,12 @@ groups:
 study:
   task: lobes
   atlas: {patch_size: 8, pool_per_class: 30, test_per_class: 15, num_unlabelled: 60}
-  study: {budgets: [2, 4], num_draws: 3, trained_budgets: [], methods: [raw, pca, random, ssl-probe]}
+  study: {budgets: [2, 4], num_draws: 3, trained_budgets: [], methods: [raw, pca, random, ssl-probe, external]}
+  external: {blocks: {function: "compared_model:blocks", weights: []}}
+"""
+MODEL = """
+def blocks(patches):
+    return patches.reshape(len(patches), -1)[:, ::17]
 """
 TABLES = ("ranking.csv", "results.csv", "summary.csv", "comparisons.csv", "predictions.parquet")
 pytestmark = pytest.mark.usefixtures("without_workers")
@@ -50,6 +55,7 @@ pytestmark = pytest.mark.usefixtures("without_workers")
 def command(working_folder: Path, fewlabel: Command) -> tuple[str, ...]:
     """Its first words; an output of its own goes behind them."""
     (working_folder / "compare.yaml").write_text(CONFIG, encoding="utf-8")
+    (working_folder / "compared_model.py").write_text(MODEL, encoding="utf-8")
     return ("run", "compare_objectives", "--config", "compare.yaml")
 
 
@@ -66,21 +72,23 @@ def compared(working_folder: Path, fewlabel: Command, command: tuple[str, ...]) 
 def test_every_method_is_ranked_in_its_group_beside_the_baselines(compared: Path) -> None:
     ranking = pd.read_csv(compared / "ranking.csv")
     groups = {task: set(part["pretraining"]) for task, part in ranking.groupby("task")}
-    assert groups == {"lobes, cnn": {"simclr", "vicreg", "none"}, "lobes, vit": {"simclr", "none"}}
+    assert groups == {"lobes, cnn": {"simclr", "vicreg", "blocks", "none"}, "lobes, vit": {"simclr", "blocks", "none"}}
     cnn = ranking[ranking["task"] == "lobes, cnn"]
     assert sorted(cnn["place"].dropna()) == [1, 2]
-    assert set(cnn["method"]) == {"ssl-probe", "raw", "pca", "random"}
+    assert set(cnn["method"]) == {"ssl-probe", "raw", "pca", "random", "external"}
     assert cnn["score"].is_monotonic_decreasing and (cnn["low"] < cnn["score"]).all()
     assert set(ranking["site"]) == {TEST_SUBJECT}
     pretrained = ranking["method"] == "ssl-probe"
     assert (ranking.loc[pretrained, ["seconds", "memory_gb"]] > 0).all(axis=None)
     assert ranking.loc[~pretrained, "seconds"].isna().all()
     page, text = (compared / "report.html").read_text(encoding="utf-8"), (compared / "ranking.md").read_text()
-    for name in ("1. SimCLR probe", "VICReg probe", "block means"):
+    public = ranking[ranking["method"] == "external"]
+    assert public["place"].isna().all() and public["behind_low"].notna().all()
+    for name in ("1. SimCLR probe", "VICReg probe", "block means", "blocks", "no place"):
         assert name in page and name in text
     results = pd.read_csv(compared / "results.csv")
     assert set(TABLES) <= {path.name for path in compared.iterdir()}
-    assert len(results) == (2 + 1 + 2 * 3) * 2 * 3 * 3  # methods of both groups, budgets, draws, metrics
+    assert len(results) == (2 + 1 + 2 * 4) * 2 * 3 * 3  # methods of both groups, budgets, draws, metrics
 
 
 def test_methods_of_a_group_differ_in_what_the_configuration_says_alone(compared: Path) -> None:
@@ -134,6 +142,8 @@ def test_a_method_that_breaks_is_listed_with_the_reason(
         ("groups.cnn.training.micro_batch_size=4", 2, ["training.micro_batch_size", "batch norms"]),
         ("groups.cnn.objectives=[{name: simclr}, {name: simclr}]", 2, ["groups.cnn", "simclr comes more than once"]),
         ("study.atlas.patch_size=10", 2, ["study.atlas.patch_size: 10", "groups.vit", "multiples of 4"]),
+        ("pretrain.views.patch_size=10", 2, ["groups.vit.simclr: views.patch_size: 10 does not fit", "multiples of 4"]),
+        ("groups.cnn.objectives=[{name: mae}]", 2, ["groups.cnn.mae: objective.name: mae cannot train a cnn"]),
         ("study.external={ours: {function: 'no_such_module:embed'}}", 2, ["external.ours", "no_such_module"]),
     ],
 )
@@ -143,6 +153,8 @@ def test_what_cannot_work_is_refused_before_the_first_training(
     outcome = fewlabel(*command, "output=runs/refused", override)
     assert_one_line(outcome, code, *parts)
     assert not (working_folder / "runs/refused").exists()
+    if code == 2 and not override.startswith(("plan", "study.external", "groups.cnn.training.micro")):
+        assert_one_line(fewlabel(*command, override, "--dry-run"), code, *parts)
 
 
 @pytest.mark.slow

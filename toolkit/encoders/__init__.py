@@ -59,11 +59,13 @@ def load_encoder(folder: str | Path) -> "ScanEncoder | TextEncoder | FunctionEnc
 
 
 def encoder_digest(folder: str | Path) -> str:
-    """16 hex digits of a saved encoder's files, wherever the folder lies."""
+    """16 hex digits of all files of a folder, such as a saved encoder, wherever it lies."""
     folder = Path(folder)
-    paths = [path for path in folder.rglob("*") if path.is_file()]
-    files = sorted((path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths)
-    return hashlib.sha256(repr(files).encode()).hexdigest()[:16]
+    files = []
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        with path.open("rb") as file:
+            files.append((path.relative_to(folder).as_posix(), hashlib.file_digest(file, "sha256").hexdigest()))
+    return hashlib.sha256(repr(sorted(files)).encode()).hexdigest()[:16]
 
 
 def save_encoder(

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from toolkit.console import track
+from toolkit.encoders import encoder_digest
 from toolkit.encoders.checkpoints.files import file_digest
 from toolkit.errors import ConfigError, DataError
 
@@ -36,22 +37,25 @@ class FunctionEncoder:
 
     Args:
         name: `module:function`; the module may lie in the working folder.
+        weights: Files that the function reads, and folders of them.
 
     Attributes:
-        digest: Of the module's source, and of the function's own attribute `digest` where it has one: let that change
-            with the weights.
+        digest: Of the module's source, of `weights`, and of the function's own attribute `digest` where it has one,
+            such as the revision of a model that a library keeps. A study keeps rows under it: what else the function
+            depends on may change unseen.
 
     Raises:
-        ConfigError: There is no such module or function.
+        ConfigError: There is no such module or function, or a file of weights is not there.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, weights: Sequence[Path] = ()) -> None:
         self.name = name
         self.function = named_function(name)
         source = inspect.getsourcefile(sys.modules[name.partition(":")[0]])
         code = file_digest(source) if source else ""
         own = getattr(self.function, "digest", "")
-        self.digest = hashlib.sha256(f"{name} {code} {own}".encode()).hexdigest()[:16]
+        parts = [name, code, own, *map(_weights_digest, weights)]
+        self.digest = hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()[:16]
 
     def embed(self, x: Samples) -> np.ndarray:
         """Embeddings (N, D), float32.
@@ -175,6 +179,13 @@ def checked_rows(rows: Any, num_samples: int, name: str) -> np.ndarray:
     if len(bad):
         raise DataError(f"{name}: {len(bad)} embeddings with values that are not finite (rows {_few(bad.tolist())})")
     return array
+
+
+def _weights_digest(path: Path) -> str:
+    try:
+        return encoder_digest(path) if path.is_dir() else file_digest(path)
+    except OSError as error:
+        raise ConfigError(f"weights: {path}: {error.strerror}; name files or folders that are there") from None
 
 
 def _few(names: Sequence[Any], most: int = 3) -> str:

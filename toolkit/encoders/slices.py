@@ -19,6 +19,8 @@ from toolkit.errors import CheckpointError, DataError
 BATCH_SIZE = 64
 CLASS_TOKENS = ("cls_token", "class_embedding")
 """Names of the parameter that a model with a class token has for it."""
+VERSION = "2"
+"""Raise it when the same model would give other embeddings of the same patches; it is in every digest."""
 GREY = 0.5
 """Mean and deviation of a model that comes without a preprocessor_config.json: intensities of -1 to 1."""
 
@@ -33,25 +35,27 @@ class SliceEncoder:
         model: A folder that transformers' AutoModel opens, with its weights as safetensors; or `module:function`, a
             function of images (M, C, H, W), float32 of 0 to 1, that gives (M, D).
         max_slices: Of thicker patches so many are taken, evenly spaced.
+        weights: Files that a function reads.
 
     Attributes:
-        digest: Of the weights, or of the function as `FunctionEncoder` has it.
+        digest: Of the weights, or of the function as `FunctionEncoder` has it, and of how slices are made and pooled.
 
     Raises:
         CheckpointError: The folder holds no vision model, or lacks some of its weights.
         ConfigError: There is no such function.
     """
 
-    def __init__(self, model: str, max_slices: int = 16) -> None:
+    def __init__(self, model: str, max_slices: int = 16, weights: Sequence[Path] = ()) -> None:
         self.name, self.max_slices = model, max_slices
         folder = Path(model)
         if folder.is_dir():
             self._embed: Callable[[np.ndarray], object] = VisionModel(folder)
             parts = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors"))
-            self.digest = " ".join(file_digest(path)[:16] for path in parts)
+            digest = " ".join(file_digest(path)[:16] for path in parts)
         else:
-            function = FunctionEncoder(model)
-            self._embed, self.digest = function.function, function.digest
+            function = FunctionEncoder(model, weights)
+            self._embed, digest = function.function, function.digest
+        self.digest = f"{VERSION} {digest}"
 
     def embed(self, patches_NCIJK: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
         """Embeddings of each patch's slices.

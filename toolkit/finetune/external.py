@@ -11,8 +11,9 @@ from pydantic import Field, model_validator
 from toolkit.cards import load_public_model
 from toolkit.config import Section
 from toolkit.console import log
+from toolkit.encoders import FUNCTION
 from toolkit.encoders.checkpoints import Init, initialise
-from toolkit.encoders.external import FunctionEncoder, StoredEmbeddings
+from toolkit.encoders.external import FunctionEncoder, StoredEmbeddings, named_function
 from toolkit.encoders.networks import config_union
 from toolkit.encoders.networks.small_resnet import SmallResNetConfig
 from toolkit.encoders.scan import ScanEncoder
@@ -33,6 +34,9 @@ class External(Section):
 
     function: str | None = None
     """`module:function`, given patches or texts, giving an array (N, D); the module may lie in the working folder."""
+    weights: tuple[Path, ...] | None = None
+    """With a function: the files and folders that it reads, so that other contents give another row; `[]` for none. Not
+    needed where the function has an attribute `digest`, a text that changes with its weights."""
     embeddings: Path | None = None
     """A Parquet file with the columns `id` and `embedding`, of samples that `write_samples` wrote."""
     init: Init | None = None
@@ -51,6 +55,11 @@ class External(Section):
     """Without a card: what it was pretrained on, in words. Nothing can check that no test subject was among it."""
 
     @property
+    def called(self) -> str | None:
+        """The function that embeds, `module:function`; None for all others."""
+        return self.function or (self.slices if self.slices and FUNCTION.fullmatch(self.slices) else None)
+
+    @property
     def saved_encoder(self) -> Path | None:
         """The folder of an encoder that fewlabel saved, for the guard against leakage; None for all others."""
         return self.init.saved_encoder if self.init else None
@@ -60,6 +69,8 @@ class External(Section):
         given = [kind for kind in KINDS if getattr(self, kind) is not None]
         if len(given) != 1:
             raise ValueError(f"give one of {', '.join(KINDS)}, not {' and '.join(given) or 'none'}")
+        if self.weights is not None and not self.called:
+            raise ValueError(f"weights: name what a function reads; {given[0]} names its own")
         return self
 
 
@@ -142,6 +153,12 @@ def external_methods(
             method, what = _opened(name, model, preprocessing)
         except ConfigError as error:
             raise ConfigError(*(f"external.{name}: {line}" for line in error.mistakes)) from None
+        if model.called and model.weights is None and not getattr(named_function(model.called), "digest", ""):
+            log.warning(
+                "external.%s: its weights are not named, so the row of older ones may be taken for theirs; write the "
+                "files that the function reads under `weights`, [] for none",
+                name,
+            )
         methods.append(method)
         card = load_public_model(model.card) if model.card else None
         seen = model.pretrained_on or (card.trained_on if card else "unknown")
@@ -156,7 +173,7 @@ def external_methods(
 
 def _opened(name: str, model: External, preprocessing: Preprocessing | None) -> tuple[FeatureMethod, str]:
     if model.function:
-        function = FunctionEncoder(model.function)
+        function = FunctionEncoder(model.function, model.weights or ())
         return FrozenFunction(function, name), f"function {model.function} {function.digest}"
     if model.embeddings:
         stored = StoredEmbeddings(model.embeddings)
@@ -168,7 +185,7 @@ def _opened(name: str, model: External, preprocessing: Preprocessing | None) -> 
         loaded = initialise(encoder, model.init)
         return FrozenEncoder(encoder, name, name="external"), f"weights of {loaded}"
     assert model.slices is not None
-    slices = SliceEncoder(model.slices, model.max_slices)
+    slices = SliceEncoder(model.slices, model.max_slices, model.weights or ())
     classifier = SliceAttention() if model.pooling == "attention" else Probe()
     method = FrozenSlices(slices, preprocessing.spacing_mm, name, classifier)
     return method, f"slices {slices.digest}, {model.pooling}"

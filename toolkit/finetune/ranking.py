@@ -6,18 +6,19 @@ from toolkit.finetune.methods import BASELINES
 from toolkit.finetune.summary import TASK
 from toolkit.statistics import paired_difference, t_interval
 
-PROBE = "ssl-probe"
+PROBE, EXTERNAL, RANDOM = "ssl-probe", "external", ("random", "none")
 COLUMNS = [
-    *TASK, "place", "method", "pretraining", "num_draws", "score", "low", "high", "behind", "behind_low", "behind_high"
+    *TASK, "place", "method", "pretraining", "num_draws", "score", "low", "high",
+    "behind", "behind_low", "behind_high", "over_random", "over_random_low", "over_random_high",
 ]  # fmt: skip
 
 
 def rank(results: pd.DataFrame, facts: pd.DataFrame | None = None, metric: str = "accuracy") -> pd.DataFrame:
-    """One row a pretraining and baseline of each task, best first.
+    """One row a pretraining, baseline and public model of each task, best first.
 
     The score of a draw is the mean over the budgets: the height of the label-efficiency curve over the logarithm of the
     labels, where budgets are spaced evenly in it. Methods that did not run at every budget, such as networks that are
-    trained at one, are left out.
+    trained at one, are left out. Public models stand beside the others and take no place: they saw other data.
 
     Args:
         results: The rows of `results.csv`.
@@ -28,11 +29,12 @@ def rank(results: pd.DataFrame, facts: pd.DataFrame | None = None, metric: str =
     Returns:
         The columns of a task, then `place` (pretrainings only, from 1), `method`, `pretraining`, `num_draws`, `score`
         with its t interval over draws `low` and `high`, `behind` with `behind_low` and `behind_high` (by how much the
-        best pretraining leads, paired by draw; empty for the best and for baselines), and `at_BUDGET`, the mean at each
-        budget; then the facts.
+        best pretraining leads, paired by draw; below 0 where a public model is ahead of it; empty for the best and
+        baselines), `over_random` with its interval (by how much a pretraining leads the network's random weights, where
+        those ran), and `at_BUDGET`, the mean at each budget; then the facts.
     """
     rows = []
-    contest = results[(results["metric"] == metric) & results["method"].isin([PROBE, *BASELINES])]
+    contest = results[(results["metric"] == metric) & results["method"].isin([PROBE, *BASELINES, EXTERNAL])]
     for task, part in contest.groupby(TASK, sort=False, dropna=False):
         budgets = sorted(part["budget"].dropna().unique())
         curves = {}
@@ -50,17 +52,23 @@ def rank(results: pd.DataFrame, facts: pd.DataFrame | None = None, metric: str =
                 "method": names[0], "pretraining": names[1], "num_draws": len(scores),
                 "score": interval.estimate, "low": interval.low, "high": interval.high,
             }  # fmt: skip
-            if names in pretrained[1:]:
-                best = curves[pretrained[0]].mean(axis=1)
-                common = best.index.intersection(scores.index)
-                behind = paired_difference(best[common], scores[common])
-                row |= {"behind": behind.estimate, "behind_low": behind.low, "behind_high": behind.high}
+            if names in pretrained[1:] or (names[0] == EXTERNAL and pretrained):
+                row |= _lead("behind", curves[pretrained[0]].mean(axis=1), scores)
+            if names in pretrained and RANDOM in curves:
+                row |= _lead("over_random", scores, curves[RANDOM].mean(axis=1))
             means = curves[names].mean(axis=0)
             rows.append(row | {f"at_{int(budget)}": means[budget] for budget in budgets})
     table = pd.DataFrame(rows)
     at = [name for name in table if name.startswith("at_")]
     table = table.reindex(columns=[*COLUMNS, *at]).astype({"place": "Int64"}).round(6)
     return table if facts is None else _with_facts(table, facts.assign(method=PROBE))
+
+
+def _lead(name: str, ours: pd.Series, theirs: pd.Series) -> dict[str, float]:
+    """By how much `ours` is above `theirs`, paired by draw."""
+    common = ours.index.intersection(theirs.index)
+    lead = paired_difference(ours[common].to_numpy(), theirs[common].to_numpy())
+    return {name: lead.estimate, f"{name}_low": lead.low, f"{name}_high": lead.high}
 
 
 def _with_facts(table: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:

@@ -6,8 +6,11 @@ from typing import Any
 
 import pandas as pd
 
-from toolkit.reports.names import decimal, interval, method_label, panel_title, seconds
+from toolkit.reports.names import decimal, interval, method_label, panel_title, role_of, seconds
 from toolkit.reports.panels import PANEL_KEYS, with_texts
+
+ELSEWHERE = "from elsewhere, on other data: no place"
+NOT_LEARNT = "not shown to beat the same network with random weights"
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class RankedCell:
 
 @dataclass(frozen=True)
 class RankedRow:
-    """One pretraining or baseline; `note` says what its monitors found, or why it has no score."""
+    """One method; `note` says what its monitors found, or why it has no score or no place."""
 
     name: str
     note: str
@@ -30,7 +33,7 @@ class RankedRow:
 
 @dataclass(frozen=True)
 class RankingTable:
-    """One task: pretrainings by place, then baselines."""
+    """One task: pretrainings by place, then baselines, then public models."""
 
     title: str
     columns: list[str]
@@ -49,13 +52,14 @@ def ranking_tables(ranking: pd.DataFrame) -> list[RankingTable]:
     for key, part in table.groupby(PANEL_KEYS, sort=False):
         at = [name for name in part if name.startswith("at_") and part[name].notna().any()]
         columns = ["mean", *(name.removeprefix("at_") for name in at), "behind the best", "time", "memory"]
-        groups: list[list[RankedRow]] = [[], []]
+        groups: dict[str, list[RankedRow]] = {"ssl": [], "baseline": [], "reference": []}
         for row in part.to_dict("records"):
             place = "" if pd.isna(row["place"]) else f"{int(row['place'])}. "
-            pretrained = row["method"] == "ssl-probe"
+            role = role_of(row["method"])
             name = f"{place}{method_label(row['method'], row['leg'], row['pretraining'])}"
-            groups[not pretrained].append(RankedRow(name, row["note"], _cells(row, at)))
-        found.append(RankingTable(panel_title(*key), columns, [group for group in groups if group]))
+            notes = [ELSEWHERE] * (role == "reference") + [NOT_LEARNT] * (row["over_random_low"] <= 0) + [row["note"]]
+            groups[role].append(RankedRow(name, "; ".join(filter(None, notes)), _cells(row, at)))
+        found.append(RankingTable(panel_title(*key), columns, [group for group in groups.values() if group]))
     return found
 
 
