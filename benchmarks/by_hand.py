@@ -240,7 +240,8 @@ class SparK(ByHand):
     def guess(self, views: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
         """The mean error of each sample's hidden cells (B,), and the pooled features of what was visible."""
         decoder = self.reconstructor
-        grid = [side // cell for side, cell in zip(views.shape[2:], decoder.cell, strict=True)]
+        cell = decoder.cell(views.shape[2:])
+        grid = [side // size for side, size in zip(views.shape[2:], cell, strict=True)]
         hidden, _ = split_cells(draws, math.prod(grid), decoder.mask_ratio)  # the same cells as ours
         self.visible = torch.ones(len(views), math.prod(grid)).scatter(1, hidden, 0).view(-1, 1, *grid)
         maps = self.encoder(views * self.at(views.shape[2:]))
@@ -248,10 +249,10 @@ class SparK(ByHand):
         for level, one in zip(decoder.levels, reversed(maps), strict=True):
             seen = self.at(one.shape[2:])
             x = level(one, seen.bool(), x)
-        guess = unfold(decoder.voxels(x), decoder.finest)
+        guess = unfold(decoder.voxels(x), decoder.strides[0])
         seen = self.at(maps[-1].shape[2:])
         pooled = (maps[-1] * seen).sum(dim=(2, 3, 4)) / seen.sum(dim=(2, 3, 4))
-        return masked_error(cells(guess, decoder.cell), cells(views, decoder.cell), hidden), pooled
+        return masked_error(cells(guess, cell), cells(views, cell), hidden), pooled
 
     def at(self, sides: Sequence[int]) -> Tensor:
         """The mask at a map's resolution."""

@@ -18,7 +18,7 @@ from tests.encoders.networks.examples import tiny_config, tiny_encoder
 from toolkit.encoders.checkpoints import Init, Loaded, initialise
 from toolkit.encoders.networks import build_network
 from toolkit.encoders.scan import ScanEncoder
-from toolkit.errors import CheckpointError
+from toolkit.errors import CheckpointError, ConfigError
 
 
 def trained(network: nn.Module, seed: int = 0) -> nn.Module:
@@ -308,15 +308,16 @@ def test_a_file_of_something_else_is_refused_even_where_anything_goes(tmp_path: 
 
 
 def test_an_origin_without_weights_for_the_network_names_those_that_it_has(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"has weights for resnet, not for vit; change encoder\.name"):
+    with pytest.raises(ConfigError, match=r"has weights for resnet, not for vit; change encoder\.name"):
         load(exact("vit"), {}, "medicalnet", tmp_path)
 
 
 def test_one_channels_kernel_is_repeated_for_several_where_asked(tmp_path: Path) -> None:
     reference = trained(monai_resnet())
     encoder = exact("resnet", in_channels=3)
-    with pytest.raises(CheckpointError, match=r"1 of another shape \(conv1.weight\)"):
+    with pytest.raises(ConfigError, match=r"one channel \(conv1.weight\).*in_channels is 3; set init.repeat_stem"):
         load(encoder, reference.state_dict(), "monai", tmp_path)
+    assert load(encoder, reference.state_dict(), "monai", tmp_path, strict=False).report.reshaped == ("conv1.weight",)
     load(encoder, reference.state_dict(), "monai", tmp_path, repeat_stem=True)
     x = noise(2, 1, 32, 32, 32)
     with torch.no_grad():

@@ -99,6 +99,12 @@ def test_another_kind_of_network_is_refused() -> None:
         build_objective(MAEConfig(), ScanEncoder(ScanEncoderConfig(width=4), Preprocessing()))
 
 
+def test_a_patch_of_one_token_is_refused_before_the_first_step() -> None:
+    with pytest.raises(ConfigError, match=r"^views\.patch_size: a patch is a single cell"):
+        build_objective(MAEConfig(), encoder(), sides=(8, 8, 8))
+    build_objective(MAEConfig(), encoder(), sides=(8, 8, 16))
+
+
 def test_patches_that_tokens_do_not_part_are_refused() -> None:
     with pytest.raises(DataError, match="multiples of 8"):
         mae()({"view0": torch.rand(2, 1, 28, 28, 28), "draws": torch.arange(2)})

@@ -73,6 +73,15 @@ def test_a_method_moves_its_copy_by_its_schedule_and_trains_all_else(name: str) 
         torch.testing.assert_close(new, momentum * old + (1 - momentum) * target)
 
 
+@pytest.mark.parametrize("name", [name for name in WITH_A_COPY if name != "moco"])  # whose copy sees the other view
+def test_the_views_are_put_side_by_side_once_for_both_networks(name: str) -> None:
+    objective, seen = tiny(OBJECTIVES.get(name).Config()), []
+    for encoder in (objective.encoder, objective.momentum.encoder):
+        encoder.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    objective.embed(tiny_batch(6))
+    assert len(seen) == 2 and seen[0] is seen[1]
+
+
 @pytest.mark.parametrize("name", [*WITH_A_COPY, "simsiam", "swav"])
 def test_no_gradient_reaches_targets_keys_and_codes(name: str) -> None:
     """In portions, all that was embedded asks for a gradient: the loss itself must refuse it."""

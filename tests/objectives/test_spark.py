@@ -11,6 +11,7 @@ from toolkit.encoders.networks import NETWORKS
 from toolkit.encoders.scan import ScanEncoder, ScanEncoderConfig
 from toolkit.errors import ConfigError
 from toolkit.objectives import build_objective
+from toolkit.objectives.hybrid import HybridConfig
 from toolkit.objectives.masking import split_cells, to_cells
 from toolkit.objectives.spark import SparKConfig
 from toolkit.objectives.sparse import masked_maps
@@ -22,14 +23,31 @@ def spark(encoder: dict[str, Any] | None = None, **options: Any) -> Any:
     return build_objective(SparKConfig(**options), network)
 
 
-def test_cells_are_those_of_the_coarsest_map_with_enough_of_them() -> None:
-    """Maps of 8, 4, 2 and 1 places a side, of patches of 24 voxels."""
-    assert spark().reconstructor.cell == (6, 6, 6)
-    assert spark(min_cells=8).reconstructor.cell == (12, 12, 12)
-    assert spark(min_cells=65).reconstructor.cell == (3, 3, 3)
-    assert spark({"patch_size": 96}).reconstructor.cell == (24, 24, 24)
-    assert spark({"patch_size": 72}).reconstructor.cell == (24, 24, 24)
-    assert spark({"stem_stride": 2}).reconstructor.cell == (8, 8, 8)
+@pytest.mark.parametrize(
+    ("encoder", "options", "sides", "cell"),
+    [
+        ({}, {}, (24, 24, 24), (6, 6, 6)),
+        ({}, {"min_cells": 8}, (24, 24, 24), (12, 12, 12)),
+        ({}, {"min_cells": 65}, (24, 24, 24), (3, 3, 3)),
+        ({}, {}, (96, 96, 96), (24, 24, 24)),
+        ({}, {}, (72, 72, 72), (24, 24, 24)),
+        ({}, {}, (27, 27, 27), (3, 3, 3)),
+        ({}, {}, (24, 48, 48), (12, 12, 12)),
+        ({"stem_stride": 2}, {}, (24, 24, 24), (8, 8, 8)),
+        ({"patch_size": 96}, {}, (24, 24, 24), (6, 6, 6)),
+    ],
+)
+def test_cells_are_those_of_the_coarsest_map_with_enough_of_them(
+    encoder: dict[str, Any], options: dict[str, Any], sides: tuple[int, int, int], cell: tuple[int, int, int]
+) -> None:
+    """Maps of 8, 4, 2 and 1 places a side, of patches of 24 voxels; whatever `encoder.patch_size` says."""
+    assert spark(encoder, **options).reconstructor.cell(sides) == cell
+
+
+def test_larger_patches_than_the_encoders_have_larger_cells() -> None:
+    """27 of 24 voxels a side, and not 1,728 of six."""
+    step = spark({"patch_size": 24})({"view0": torch.rand(1, 1, 72, 72, 72), "draws": torch.arange(1)})
+    assert step.count == 16  # .6 of 27
 
 
 def test_targets_are_the_hidden_cells_and_the_count_is_their_number() -> None:
@@ -94,21 +112,18 @@ def test_every_convolutional_network_learns_by_it(name: str, thick: bool) -> Non
         assert torch.isfinite(objective(batch).loss_sum)
 
 
-@pytest.mark.parametrize(
-    ("encoder", "options", "said"),
-    [
-        ({"patch_size": 25}, {}, r"objective: of patches of \(25, 25, 25\) voxels .* maps of 9x9x9, .*min_cells$"),
-        ({}, {"min_cells": 600}, r"evenly into 600 cells; raise encoder\.patch_size"),
-    ],
-)
-def test_an_encoder_without_a_fitting_map_is_refused(
-    encoder: dict[str, Any], options: dict[str, Any], said: str
-) -> None:
+@pytest.mark.parametrize("config", [SparKConfig(), HybridConfig()], ids=["spark", "hybrid"])
+def test_patches_that_no_map_parts_evenly_are_refused_before_the_first_step(config: Any) -> None:
+    encoder = ScanEncoder(ScanEncoderConfig(width=4), Preprocessing())
+    said = r"^views\.patch_size: no map .* of 3x3x3, 6x6x6, .* patches of \(28, 28, 28\) voxels evenly into 27 cells"
     with pytest.raises(ConfigError, match=said):
-        spark(encoder, **options)
+        build_objective(config, encoder, sides=(28, 28, 28))
+    objective = build_objective(config, encoder, sides=(30, 30, 30))
+    views = {"view0": torch.rand(2, 1, 28, 28, 28), "view1": torch.rand(2, 1, 28, 28, 28)}
+    with pytest.raises(ConfigError, match=said):
+        objective(views | {"draws": torch.arange(2)})
 
 
-def test_patches_that_cells_do_not_part_are_refused() -> None:
-    batch = {"view0": torch.rand(2, 1, 28, 28, 28), "draws": torch.arange(2)}
-    with pytest.raises(ConfigError, match=r"views\.patch_size: patches of \(28, 28, 28\) .* multiples of \(6, 6, 6\)"):
-        spark()(batch)
+def test_more_cells_than_the_finest_map_has_places_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"evenly into 600 cells or more; take larger patches.*objective\.min_cells$"):
+        spark(min_cells=600).refuse_sides((24, 24, 24))

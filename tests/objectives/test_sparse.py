@@ -190,6 +190,33 @@ def test_gradient_checkpointing_changes_nothing(norm: str) -> None:
         torch.testing.assert_close(found[1][name], value, rtol=1e-9, atol=1e-12, msg=name)
 
 
+def test_out_of_memory_in_the_backward_pass_leaves_the_plain_network() -> None:
+    """The engine halves the portions and tries again; no mask may be left, nor copies of running statistics."""
+    network = encoder()
+    network.set_gradient_checkpointing(True)
+    maps = masked_maps(network, views(), visible_cells())
+    own = dict(network.named_buffers())
+
+    def full(*_: Any) -> None:
+        raise torch.OutOfMemoryError
+
+    network.network.layer2[0].conv2.register_forward_hook(full)  # type: ignore[index, union-attr]
+    with pytest.raises(torch.OutOfMemoryError):
+        sum(one.sum() for one in maps).backward()  # type: ignore[union-attr]
+    assert not any("forward" in layer.__dict__ for layer in network.modules())
+    assert all(buffer is own[name] for name, buffer in network.named_buffers())
+
+
+def test_what_else_stands_in_for_a_layer_stays() -> None:
+    """Gradient checkpointing puts it there for the second computation and leaves it after."""
+    network = encoder()
+    network.set_gradient_checkpointing(True)
+    layer = network.network.layer2[0].conv2  # type: ignore[index, union-attr]
+    layer.forward = own = lambda x: type(layer).forward(layer, x)
+    network(views())[3].sum().backward()
+    assert layer.__dict__["forward"] is own
+
+
 def test_a_norm_that_cannot_be_masked_is_named() -> None:
     network = encoder()
     network.network.layer2[0].bn1 = nn.LayerNorm(8)  # type: ignore[index, union-attr]

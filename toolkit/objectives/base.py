@@ -1,6 +1,6 @@
 """What every self-supervised method is: an encoder, a loss, and a name."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -41,6 +41,9 @@ class Objective(nn.Module):
     def forward(self, batch: Any) -> Step:
         """The loss of one batch."""
         raise NotImplementedError
+
+    def refuse_sides(self, sides: Sequence[int]) -> None:
+        """Raises ConfigError where it cannot train on patches of these sides; asked before the first step."""
 
     def after_step(self, progress: float) -> None:
         """Called after each optimiser step, for moving averages, queues and schedules.
@@ -104,13 +107,17 @@ class ViewObjective(PairObjective):
 
     def embed(self, batch: dict[str, Any]) -> tuple[Tensor, ...]:
         """Projections (B, D) of both views."""
-        return self.projected(batch)
+        return self.projected(both_views(batch))
 
-    def projected(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        """Projections (B, D) of both views. One pass, so that batch norm sees them together."""
-        views = torch.cat([batch["view0"], batch["view1"]])
-        z0_BD, z1_BD = self.head(self.encoder.pooled(self.encoder(views))).chunk(2)  # type: ignore[operator]
+    def projected(self, views_BCIJK: Tensor) -> tuple[Tensor, Tensor]:
+        """Projections (B, D) of both, as `both_views` gives them. One pass, so that batch norm sees them together."""
+        z0_BD, z1_BD = self.head(self.encoder.pooled(self.encoder(views_BCIJK))).chunk(2)  # type: ignore[operator]
         return z0_BD, z1_BD
+
+
+def both_views(batch: dict[str, Any]) -> Tensor:
+    """All first views of a batch, then all second ones, (2 B, C, I, J, K)."""
+    return torch.cat([batch["view0"], batch["view1"]])
 
 
 OBJECTIVES: Registry[Objective] = Registry("objective", "fewlabel.objectives")

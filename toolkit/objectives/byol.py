@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from toolkit.config import Section
-from toolkit.objectives.base import ViewObjective, register
+from toolkit.objectives.base import ViewObjective, both_views, register
 from toolkit.objectives.certify import Claim
 from toolkit.objectives.heads import HeadNorm, mlp_head
 from toolkit.objectives.momentum import MomentumCopy, cosine_momentum
@@ -69,8 +69,9 @@ class BYOL(ViewObjective):
 
     def embed(self, batch: dict[str, Any]) -> tuple[Tensor, ...]:
         """Of both views the projections, their predictions, and the copy's projections, (B, D) each."""
-        targets = self.momentum(torch.cat([batch["view0"], batch["view1"]]))  # first: no graph fills memory yet
-        projections = self.projected(batch)
+        views = both_views(batch)
+        targets = self.momentum(views)  # first: no graph fills memory yet
+        projections = self.projected(views)
         return *projections, *self.predictor(torch.cat(projections)).chunk(2), *targets.chunk(2)
 
     def loss(self, z: tuple[Tensor, ...]) -> Tensor:

@@ -4,20 +4,21 @@ Of the objectives of the FOMO25 challenge for brain MRI, hybrids of both led cla
 segmentation (Munk et al. 2026, arXiv:2604.11679). Tang et al. (2022, arXiv:2111.14791) pretrained Swin UNETR with both.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from toolkit.config import Section
 from toolkit.encoders.scan import ScanEncoder
-from toolkit.objectives.base import ViewObjective, register
+from toolkit.objectives.base import ViewObjective, both_views, register
 from toolkit.objectives.certify import Claim
 from toolkit.objectives.heads import HeadNorm, mlp_head
 from toolkit.objectives.mae import MAEConfig, TokenReconstruction
-from toolkit.objectives.masking import MaskedObjective, Reconstruction, cell_errors
+from toolkit.objectives.masking import MaskedObjective, Reconstruction, Reconstructor, cell_errors
 from toolkit.objectives.simclr import SimCLR, nt_xent_loss
 from toolkit.objectives.spark import SparKConfig, SparseReconstruction
 from toolkit.training import Step
@@ -80,16 +81,20 @@ class Hybrid(ViewObjective):
             config, encoder, mlp_head(encoder.embed_dim, [config.hidden_dim], config.projection_dim, config.head_norm)
         )
         shared = {"mask_ratio": config.mask_ratio, "normalize_targets": config.normalize_targets}
-        self.reconstructor: nn.Module = (
+        self.reconstructor: Reconstructor = (
             TokenReconstruction(encoder, MAEConfig(**shared))
             if encoder.family == "vit"
             else SparseReconstruction(encoder, SparKConfig(**shared))
         )
 
+    def refuse_sides(self, sides: Sequence[int]) -> None:
+        """Raises ConfigError where patches of these sides have no cells to hide; asked before the first step."""
+        self.reconstructor.refuse_sides(sides)
+
     def embed(self, batch: dict[str, Any]) -> tuple[Tensor, ...]:
         """Projections (B, D) of both views, then the mean error of each one's hidden cells, (B, 1)."""
-        views, draws = torch.cat([batch["view0"], batch["view1"]]), batch["draws"]
-        found: Reconstruction = self.reconstructor(self.encoder, views, torch.cat([draws, ~draws]))
+        draws = batch["draws"]
+        found: Reconstruction = self.reconstructor(self.encoder, both_views(batch), torch.cat([draws, ~draws]))
         predicted, target, pooled = found
         errors = cell_errors(predicted, target, normalize_targets=self.config.normalize_targets)
         return *self.head(pooled).chunk(2), *errors.mean(dim=1, keepdim=True).chunk(2)

@@ -1,5 +1,6 @@
 """MAE: a transformer sees a quarter of a volume and guesses the rest (He et al. 2022, arXiv:2111.06377)."""
 
+from collections.abc import Sequence
 from math import prod
 from typing import Any, ClassVar, Literal
 
@@ -11,7 +12,7 @@ from toolkit.config import Section
 from toolkit.encoders.networks.vit import sine_cosine_positions, transformer_blocks
 from toolkit.encoders.scan import ScanEncoder
 from toolkit.objectives.base import register
-from toolkit.objectives.masking import MaskedObjective, Reconstruction, of_cells, split_cells, to_cells
+from toolkit.objectives.masking import MaskedObjective, Reconstruction, Reconstructor, of_cells, split_cells, to_cells
 
 
 class MAEConfig(Section):
@@ -34,7 +35,7 @@ class MAEConfig(Section):
     """Attention heads of the decoder."""
 
 
-class TokenReconstruction(nn.Module):
+class TokenReconstruction(Reconstructor):
     """Hides tokens from a transformer, and guesses their voxels with a light one that is thrown away.
 
     Args:
@@ -54,6 +55,11 @@ class TokenReconstruction(nn.Module):
         self.blocks = nn.Sequential(*transformer_blocks(config.decoder_layers, width, config.decoder_heads))
         self.norm = nn.LayerNorm(width)
         self.voxels = nn.Linear(width, num_values)
+
+    def refuse_sides(self, sides: Sequence[int]) -> None:
+        """Raises ConfigError where a patch of these sides is a single token."""
+        num_tokens = prod(side // size for side, size in zip(sides, self.cell, strict=True))
+        split_cells(torch.zeros(1, dtype=torch.long), num_tokens, self.mask_ratio)
 
     def forward(self, encoder: ScanEncoder, views_BCIJK: Tensor, draws_B: Tensor) -> Reconstruction:
         """Guesses of the hidden tokens' voxels; which they are follows from `draws_B`, see `split_cells`."""

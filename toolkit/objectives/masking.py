@@ -1,6 +1,6 @@
 """What masked methods share: which cells of a volume are hidden, and how well they were guessed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
@@ -34,7 +34,8 @@ def reconstruction_loss(
 
     The gradient reaches both. Normalised, each cell's target has its own mean taken away and is divided by its own
     deviation (of the unbiased variance plus 1e-6, as in MAE's code): contrast within cells counts, and not how bright
-    they are. A cell of one value, such as air, then has a target of 0.
+    they are. A cell of one value then has a target of 0. Noisy air is no such cell: its noise, the scanner's or that of
+    views, is made as large as anatomy, and since nobody can guess it, such a cell adds about 1 to the loss for ever.
 
     Args:
         predicted: What was guessed of N hidden cells, (N, V).
@@ -67,6 +68,18 @@ def cell_errors(predicted: Tensor, target: Tensor, *, normalize_targets: bool) -
         return (predicted - target).square().mean(dim=-1)
 
 
+class Reconstructor(nn.Module):
+    """Base of what hides cells from an encoder and guesses them; thrown away after training."""
+
+    def forward(self, encoder: nn.Module, views_BCIJK: Tensor, draws_B: Tensor) -> Reconstruction:
+        """Guesses of the hidden cells, which follow from `draws_B`; see `split_cells`."""
+        raise NotImplementedError
+
+    def refuse_sides(self, sides: Sequence[int]) -> None:
+        """Raises ConfigError where patches of these sides have no cells to hide."""
+        raise NotImplementedError
+
+
 class MaskedObjective(Objective):
     """Base of methods that guess hidden cells of one view of each sample.
 
@@ -75,7 +88,7 @@ class MaskedObjective(Objective):
     Args:
         config: With `normalize_targets`.
         encoder: The network that is kept.
-        reconstructor: Called with the encoder, views and draws; gives a `Reconstruction`.
+        reconstructor: What hides and guesses.
     """
 
     modality: ClassVar[Literal["scans", "text"]] = "scans"
@@ -86,10 +99,14 @@ class MaskedObjective(Objective):
         Claim(reconstruction_loss, references.reconstruction, {"normalize_targets": True}, inputs=references.two_views),
     )
 
-    def __init__(self, config: Section, encoder: nn.Module, reconstructor: nn.Module) -> None:
+    def __init__(self, config: Section, encoder: nn.Module, reconstructor: Reconstructor) -> None:
         super().__init__(config, encoder)
         self.config: Any = config
         self.reconstructor = reconstructor
+
+    def refuse_sides(self, sides: Sequence[int]) -> None:
+        """Raises ConfigError where patches of these sides have no cells to hide; asked before the first step."""
+        self.reconstructor.refuse_sides(sides)
 
     def forward(self, batch: dict[str, Any]) -> Step:
         """The loss over all hidden cells, whose number is the count, and the pooled features of what was visible."""

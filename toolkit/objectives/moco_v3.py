@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from toolkit.config import Section
 from toolkit.objectives import references
-from toolkit.objectives.base import ViewObjective, register
+from toolkit.objectives.base import ViewObjective, both_views, register
 from toolkit.objectives.certify import Claim
 from toolkit.objectives.heads import HeadNorm, mlp_head
 from toolkit.objectives.momentum import MomentumCopy, cosine_momentum
@@ -104,8 +104,9 @@ class MoCoV3(ViewObjective):
 
     def embed(self, batch: dict[str, Any]) -> tuple[Tensor, ...]:
         """Queries (B, D) of both views, then their keys (B, D)."""
-        keys = self.momentum(torch.cat([batch["view0"], batch["view1"]])).chunk(2)  # first: no graph fills memory yet
-        return *self.predictor(torch.cat(self.projected(batch))).chunk(2), *keys
+        views = both_views(batch)
+        keys = self.momentum(views).chunk(2)  # first: no graph fills memory yet
+        return *self.predictor(torch.cat(self.projected(views))).chunk(2), *keys
 
     def loss(self, z: tuple[Tensor, ...]) -> Tensor:
         """Mean InfoNCE loss of both directions; the paper's is their sum."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from toolkit.config import Section
 from toolkit.objectives import references
-from toolkit.objectives.base import ViewObjective, register
+from toolkit.objectives.base import ViewObjective, both_views, register
 from toolkit.objectives.certify import Claim
 from toolkit.objectives.heads import HeadNorm, mlp_head
 from toolkit.training.alarms import Limit
@@ -96,7 +96,7 @@ class SimSiam(ViewObjective):
 
     def embed(self, batch: dict[str, Any]) -> tuple[Tensor, ...]:
         """Projections (B, D) of both views, then their predictions (B, D)."""
-        projections = self.projected(batch)
+        projections = self.projected(both_views(batch))
         return *projections, *self.predictor(torch.cat(projections)).chunk(2)
 
     def loss(self, z: tuple[Tensor, ...]) -> Tensor:

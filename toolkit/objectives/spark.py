@@ -1,6 +1,7 @@
 """SparK: a convolutional network guesses hidden cells from what it sees (Tian et al. 2023, arXiv:2301.03580)."""
 
 from collections.abc import Sequence
+from itertools import count
 from math import lcm, prod
 from typing import ClassVar, Literal
 
@@ -16,6 +17,7 @@ from toolkit.objectives.base import register
 from toolkit.objectives.masking import (
     MaskedObjective,
     Reconstruction,
+    Reconstructor,
     Sides,
     of_cells,
     split_cells,
@@ -32,8 +34,8 @@ class SparKConfig(Section):
     mask_ratio: float = Field(0.6, gt=0, lt=1)
     """Share of cells that are hidden."""
     min_cells: int = Field(27, gt=1)
-    """Cells are those of the network's coarsest map that parts a patch into at least so many. The paper's is the
-    coarsest of all, 49 cells of a photo; of a small patch it would be one cell."""
+    """Cells are those of the network's coarsest map that parts the patches that come in evenly into at least so many.
+    The paper's is the coarsest of all, 49 cells of a photo; of a small patch it would be one cell."""
     normalize_targets: bool = True
     """Whether each cell's mean and deviation are taken out of what is to be guessed."""
     decoder_width: int | None = Field(None, ge=16)
@@ -41,62 +43,72 @@ class SparKConfig(Section):
     near to the paper's 768 for a ResNet-50's 2,048."""
 
 
-class SparseReconstruction(nn.Module):
+class SparseReconstruction(Reconstructor):
     """Hides cells from a convolutional encoder, and guesses them with a U-Net's decoder that is thrown away.
 
     At each map, places of which the encoder saw nothing are filled with a token that is learnt. The decoder's norms
     are group norms of one group, where the paper's are batch norms: then portions of a batch give the same gradients.
 
     Args:
-        encoder: Convolutional, with `config.sides` and `config.in_channels`.
+        encoder: Convolutional, with `stride`, `config.in_channels` and `config.fits`.
         config: Of the method.
 
+    Attributes:
+        strides: Voxels of a place of each map, fine to coarse, along each axis.
+
     Raises:
-        ConfigError: The encoder's maps or its norms do not allow it.
+        ConfigError: The encoder's norms do not allow it.
     """
 
     def __init__(self, encoder: ScanEncoder, config: SparKConfig) -> None:
         super().__init__()
         refuse_unmaskable(encoder)
-        sides, in_channels = encoder.config.sides, encoder.config.in_channels
-        maps = _maps(encoder, (1, in_channels, *sides))
-        strides = [_stride(sides, one) for one in maps]
-        fit = [s for one, s in zip(maps, strides, strict=True) if s and prod(one.shape[2:]) >= config.min_cells]
-        if not fit or strides[0] is None:
-            grids = ", ".join("x".join(map(str, one.shape[2:])) for one in maps)
-            raise ConfigError(
-                f"objective: of patches of {sides} voxels this encoder makes maps of {grids}, none of which parts them "
-                f"evenly into {config.min_cells} cells; raise encoder.patch_size and views.patch_size, or lower "
-                "encoder.stem_stride or objective.min_cells"
-            )
-        self.finest, self.cell = strides[0], fit[-1]
-        self.mask_ratio = config.mask_ratio
+        maps, self.strides = _maps(encoder)
+        in_channels = encoder.config.in_channels
+        self.mask_ratio, self.min_cells = config.mask_ratio, config.min_cells
         width, channels = config.decoder_width or max(16, maps[-1].shape[1] // 2), [one.shape[1] for one in maps]
         widths = [max(16, width >> step) for step in range(len(maps) + 1)]
         self.levels = nn.ModuleList(map(_Level, reversed(channels), widths, widths[1:]))
-        self.voxels = nn.Conv3d(widths[-1], in_channels * prod(self.finest), 1)
+        self.voxels = nn.Conv3d(widths[-1], in_channels * prod(self.strides[0]), 1)
         self.to(memory_format=torch.channels_last_3d)  # as the networks
+
+    def cell(self, sides: Sequence[int]) -> Sides:
+        """Voxels along each side of the cells of a patch of these sides.
+
+        Raises:
+            ConfigError: No map parts it evenly into enough cells.
+        """
+        for stride in reversed(self.strides):
+            multiples = map(lcm, stride, self.strides[0])
+            is_even = not any(side % multiple for side, multiple in zip(sides, multiples, strict=True))
+            if is_even and prod(sides) >= self.min_cells * prod(stride):
+                return stride
+        places = ", ".join("x".join(map(str, stride)) for stride in self.strides)
+        raise ConfigError(
+            f"views.patch_size: no map of this encoder, whose places are of {places} voxels, parts patches of "
+            f"{tuple(sides)} voxels evenly into {self.min_cells} cells or more; take larger patches, multiples of such "
+            "a place, or lower encoder.stem_stride or, of spark, objective.min_cells"
+        )
+
+    def refuse_sides(self, sides: Sequence[int]) -> None:
+        """Raises ConfigError where no map parts patches of these sides evenly into enough cells."""
+        self.cell(sides)
 
     def forward(self, encoder: ScanEncoder, views_BCIJK: Tensor, draws_B: Tensor) -> Reconstruction:
         """Guesses of the hidden cells, which follow from `draws_B`; see `split_cells`."""
         sides = views_BCIJK.shape[2:]
-        multiples = tuple(map(lcm, self.cell, self.finest))
-        if any(side % multiple for side, multiple in zip(sides, multiples, strict=True)):
-            raise ConfigError(
-                f"views.patch_size: patches of {tuple(sides)} voxels; for this encoder and objective.min_cells their "
-                f"sides have to be multiples of {multiples}"
-            )
-        grid = [side // size for side, size in zip(sides, self.cell, strict=True)]
+        cell = self.cell(sides)
+        grid = [side // size for side, size in zip(sides, cell, strict=True)]
         hidden_BM, visible_BK = split_cells(draws_B, prod(grid), self.mask_ratio)
         visible = torch.zeros(len(draws_B), prod(grid), dtype=torch.bool, device=draws_B.device)
         visible = visible.scatter_(1, visible_BK, True).view(-1, 1, *grid)
         maps = masked_maps(encoder, views_BCIJK, visible)
         seen = [visible_at(visible, one.shape[2:]) for one in maps]
-        guess_BNV = to_cells(_shuffled(self._decoded(maps, seen), self.finest), self.cell)
+        guess_BNV = to_cells(_shuffled(self._decoded(maps, seen), self.strides[0]), cell)
         shares = [one.float().mean(dim=(1, 2, 3, 4), keepdim=True) for one in seen]
         return Reconstruction(
             of_cells(guess_BNV, hidden_BM),
-            of_cells(to_cells(views_BCIJK, self.cell), hidden_BM),
+            of_cells(to_cells(views_BCIJK, cell), hidden_BM),
             encoder.pooled([one / share for one, share in zip(maps, shares, strict=True)]),
         )
 
@@ -171,21 +183,19 @@ class _Level(nn.Module):
         return refined
 
 
-def _maps(encoder: ScanEncoder, shape: Sequence[int]) -> list[Tensor]:
-    """The maps of empty patches."""
+def _maps(encoder: ScanEncoder) -> tuple[list[Tensor], list[Sides]]:
+    """The maps of the smallest patch that whole cells of the coarsest one fill, and the voxels of a place of each."""
+    multiples = (tuple(number * side for side in encoder.stride) for number in count(1))
+    sides = next(some for some in multiples if encoder.config.fits(some))
     was_training = encoder.training
     with torch.no_grad():
-        maps = encoder.eval().forward(next(encoder.parameters()).new_zeros(shape))
+        maps = encoder.eval().forward(next(encoder.parameters()).new_zeros(1, encoder.config.in_channels, *sides))
     encoder.train(was_training)
-    return maps
+    return maps, [_stride(sides, one) for one in maps]
 
 
-def _stride(sides: Sides, one: Tensor) -> Sides | None:
-    """Voxels of a place along each side; None where they are not whole."""
-    grid: Sequence[int] = one.shape[2:]
-    if any(side % places for side, places in zip(sides, grid, strict=True)):
-        return None
-    i, j, k = (side // places for side, places in zip(sides, grid, strict=True))
+def _stride(sides: Sequence[int], one: Tensor) -> Sides:
+    i, j, k = (side // places for side, places in zip(sides, one.shape[2:], strict=True))
     return i, j, k
 
 

@@ -31,14 +31,13 @@ def masked_maps(encoder: nn.Module, volumes_BCIJK: Tensor, visible_B1ijk: Tensor
         visible_B1ijk: Bool, a grid of cells that parts the volume.
 
     Returns:
-        As the encoder's `forward`. Their backward pass is masked too, where gradient checkpointing computes the
-        encoder again.
+        As the encoder's `forward`. Where gradient checkpointing computes stages again, they are masked again
+        (`toolkit.encoders.networks.recomputing`).
     """
-    mode = _Masked(encoder, visible_B1ijk)
     shown = volumes_BCIJK * visible_at(visible_B1ijk, volumes_BCIJK.shape[2:])
-    with mode:
-        maps = encoder.forward(shown)  # not `encoder(...)`, which a compiler may have taken over with its own layers
-    return list(_MaskedBackward.apply(mode, *maps))
+    with _Masked(encoder, visible_B1ijk):
+        maps: list[Tensor] = encoder.forward(shown)  # not `encoder(...)`: a compiler may have taken it over
+    return maps
 
 
 def refuse_unmaskable(encoder: nn.Module) -> None:
@@ -113,21 +112,6 @@ class _Masked:
             places = visible.flatten().nonzero()[:, 0]
             self._found[key] = visible, places, bool((counts == counts[0]).all())
         return self._found[key]
-
-
-class _MaskedBackward(torch.autograd.Function):
-    """Masks the layers again for the backward pass, in which gradient checkpointing computes stages a second time."""
-
-    @staticmethod
-    def forward(ctx: Any, mode: _Masked, *maps: Tensor) -> tuple[Tensor, ...]:
-        ctx.mode = mode
-        return tuple(m.view_as(m) for m in maps)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        ctx.mode.__enter__()
-        torch.autograd.Variable._execution_engine.queue_callback(ctx.mode.__exit__)  # when the backward pass is over
-        return None, *grads
 
 
 def _rule(layer: nn.Module) -> Callable[..., Tensor] | None:

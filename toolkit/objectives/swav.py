@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from toolkit.config import Section
 from toolkit.objectives import references
-from toolkit.objectives.base import ViewObjective, register
+from toolkit.objectives.base import ViewObjective, both_views, register
 from toolkit.objectives.certify import Claim
 from toolkit.objectives.heads import HeadNorm, mlp_head
 from toolkit.training import Step
@@ -140,7 +140,7 @@ class SwAV(ViewObjective):
     def embed(self, batch: dict[str, Any]) -> tuple[Tensor, ...]:
         """Unit projections (B, D) of both views, then their scores (B, K) with the prototypes."""
         weight_KD = torch.where(self.frozen, self.prototypes.weight.detach(), self.prototypes.weight)
-        projections = self.projected(batch)
+        projections = self.projected(both_views(batch))
         with torch.autocast(weight_KD.device.type, enabled=False):  # bfloat16's digits are few for a temperature of 0.1
             z0_BD, z1_BD = (F.normalize(z.to(weight_KD.dtype), dim=1) for z in projections)
             return z0_BD, z1_BD, F.linear(z0_BD, weight_KD), F.linear(z1_BD, weight_KD)

@@ -22,7 +22,7 @@ from toolkit.encoders.checkpoints.nnssl import NNSSL
 from toolkit.encoders.checkpoints.origin import ANY_NETWORK, KeyMap, Origin
 from toolkit.encoders.checkpoints.swin_unetr_ssl import SWIN_UNETR_SSL
 from toolkit.encoders.weights import KeyReport, load_weights
-from toolkit.errors import CheckpointError
+from toolkit.errors import ConfigError
 
 if TYPE_CHECKING:
     from toolkit.encoders.scan import ScanEncoder
@@ -91,33 +91,48 @@ def initialise(encoder: "ScanEncoder", init: Init) -> Loaded:
         init: The file.
 
     Raises:
+        ConfigError: The origin has no weights for such a network, or those of one channel for several.
         CheckpointError: The file cannot be read, is of another origin or does not fit; the message counts the tensors
             that are missing, unexpected and of another shape.
     """
-    origin, network = ORIGINS[init.origin], encoder.config.name
-    keys = origin.maps.get(network) or origin.maps.get(ANY_NETWORK)
-    if keys is None:
-        raise CheckpointError(
-            f"init.origin: {init.origin} has weights for {', '.join(sorted(origin.maps))}, not for {network}; "
-            "change encoder.name"
-        )
-    path = init.file
-    weights, left_out = keys.translate(origin.read(read_checkpoint(path), path))
-    if init.repeat_stem:
-        weights |= _repeated(weights, encoder.network, keys)
+    keys, path = key_map(init.origin, encoder.config.name), init.file
+    weights, left_out = keys.translate(ORIGINS[init.origin].read(read_checkpoint(path), path))
+    if repeated := _repeated(weights, encoder.network, keys):
+        if init.strict and not init.repeat_stem:
+            raise ConfigError(
+                f"{path}: made for one channel ({', '.join(repeated)}), and encoder.in_channels is "
+                f"{encoder.config.in_channels}; set init.repeat_stem: true, which gives each channel its share of the "
+                "kernel, or in_channels: 1"
+            )
+        if init.repeat_stem:
+            weights |= repeated
     report = load_weights(encoder.network, weights, str(path), strict=init.strict)
     loaded = Loaded(init, report, tuple(left_out), file_digest(path))
     log.info("init: %d tensors of %s, %d of its heads left out", len(report.matched), loaded, len(left_out))
     return loaded
 
 
+def key_map(origin: str, network: str) -> KeyMap:
+    """What an origin's names become in a network of ours.
+
+    Raises:
+        ConfigError: The origin has no weights for it.
+    """
+    maps = ORIGINS[origin].maps
+    if not maps.keys() & {network, ANY_NETWORK}:
+        raise ConfigError(
+            f"init.origin: {origin} has weights for {', '.join(sorted(maps))}, not for {network}; change encoder.name"
+        )
+    return maps.get(network) or maps[ANY_NETWORK]
+
+
 def _repeated(weights: dict[str, Tensor], network: nn.Module, keys: KeyMap) -> dict[str, Tensor]:
+    """Kernels of the file that see one channel where the network has several, repeated."""
     own, repeated = network.state_dict(), {}
     for name in keys.stem:
-        if name in weights and name in own and weights[name].shape[1] == 1:
-            channels = own[name].shape[1]
+        if name in weights and name in own and weights[name].shape[1] == 1 < (channels := own[name].shape[1]):
             repeated[name] = weights[name].repeat_interleave(channels, dim=1) / channels
     return repeated
 
 
-__all__ = ["ORIGINS", "Init", "Loaded", "Origin", "initialise"]
+__all__ = ["ORIGINS", "Init", "Loaded", "Origin", "initialise", "key_map"]
