@@ -1,12 +1,12 @@
 """Files and folders that only their owner can read."""
 
-import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from toolkit.errors import DataError, DiskError
+from toolkit.files import write_atomically
 
 _IGNORES_ALL = "*\n"
 
@@ -68,13 +68,5 @@ def write_private(path: Path, content: bytes) -> None:
     Raises:
         DiskError: The disk is full, or the folder is missing or cannot be written.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with writing(path):
-        try:
-            with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_atomically(path, content, mode=0o600)
