@@ -176,6 +176,16 @@ def test_a_spacing_that_two_fields_tell_apart_is_refused(tmp_path: Path, image: 
     assert reason_of(tmp_path / "a.nii") == Reason.INCONSISTENT
 
 
+def test_a_sheared_sform_is_refused(tmp_path: Path, image: nib.Nifti1Image) -> None:
+    """What converters write of a CT whose gantry was tilted, 20 degrees here."""
+    affine = image.affine.copy()
+    affine[1, 2] = 2.0 * np.tan(np.radians(20))
+    nib.save(nib.Nifti1Image(image.get_fdata(), affine), tmp_path / "a.nii")
+    with pytest.raises(ScanError, match=r"20\.0 degrees off a right angle .* resample it to right angles") as caught:
+        read_volume(tmp_path / "a.nii")
+    assert caught.value.reason == Reason.SHEARED
+
+
 def test_colour_and_complex_numbers_are_refused(tmp_path: Path) -> None:
     colour = np.zeros((4, 4, 4), [("R", "u1"), ("G", "u1"), ("B", "u1")])
     for data in (colour, np.zeros((4, 4, 4), np.complex64), np.zeros((4, 4, 1), np.int16)):

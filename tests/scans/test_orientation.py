@@ -5,6 +5,7 @@ import itertools
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from toolkit.scans.orientation import check_affine, empty_for, to_ras
 from toolkit.scans.reasons import Reason, ScanError
@@ -41,3 +42,26 @@ def test_axes_that_are_no_axes_are_refused(wrong: float) -> None:
     flat[:3, 1] = flat[:3, 0]
     with pytest.raises(ScanError, match="does not place the voxels in space"):
         check_affine(flat, "a scan")
+
+
+@pytest.mark.parametrize("axes", [(0, 1), (1, 2), (2, 0)])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_sheared_axes_are_refused_with_their_angle(axes: tuple[int, int], sign: int) -> None:
+    """To the same tolerance as a tilted gantry's slices: a hundredth of the step, whichever axis leans."""
+    stands, leans = axes
+    affine = np.diag([0.5, 1.0, 3.0, 1.0])
+    for share, is_refused in ((0.009, False), (0.011, True), (np.tan(np.radians(20)), True)):
+        sheared = affine.copy()
+        sheared[stands, leans] = sign * share * affine[leans, leans]
+        if not is_refused:
+            check_affine(sheared, "a scan")
+            continue
+        with pytest.raises(ScanError, match=f"{np.degrees(np.arctan(share)):.1f} degrees off a right angle") as caught:
+            check_affine(sheared, "a scan")
+        assert caught.value.reason == Reason.SHEARED
+
+
+def test_turned_axes_are_not_sheared() -> None:
+    turned = np.eye(4)
+    turned[:3, :3] = Rotation.from_euler("xyz", [14, -9, 21], degrees=True).as_matrix() * [0.5, 1.0, -3.0]
+    check_affine(turned.astype(np.float32), "a scan")

@@ -22,6 +22,7 @@ class Reason(StrEnum):
     DOUBLED_SLICES = "doubled slices"
     IRREGULAR_SPACING = "irregular spacing"
     GANTRY_TILT = "gantry tilt"
+    SHEARED = "sheared axes"
     MIXED_ORIENTATIONS = "mixed orientations"
     MIXED_SLICES = "mixed slices"
     INCOMPLETE = "incomplete series"
