@@ -18,8 +18,8 @@ from toolkit.scans.manifest import COLUMNS
 from toolkit.scans.preprocessing import BELOW_IS_HU
 from toolkit.scans.reasons import ScanError
 
-BURNED_IN = "burned-in annotation: pixels may show a name"
-FACE = "face: a head whose face was not removed"
+BURNED_IN = "burned-in annotation: pixels may show a name; black it out, or keep the scan on site"
+FACE = "face: a head whose face was not removed; remove it (pydeface, mri_deface), or keep the scan on site"
 GUESSED = "subject guessed from the {}: say who is who with --subject REGEX"
 UNPLACED = "no orientation in the header: which side is left is a guess"
 _HEAD = re.compile(r"head|brain|skull|face|cranium|neuro", re.IGNORECASE)
