@@ -69,6 +69,7 @@ def test_planes_go_through_the_boxs_middle_in_the_voxels_proportions(monkeypatch
     low, high = np.array([2, 20, 30]), np.array([10, 28, 38])
     captioned_png([("scan", [], scan), ("patch", [], patch)], (low, high), (1.0, 2.0, 5.0))
     panels = figures[0].axes
+    assert "person's left is on the left" in figures[0].get_supxlabel()
     for column, (array, (i, j, k)) in enumerate(((scan, (6, 24, 34)), (patch, (4, 4, 4)))):
         planes = (array[:, :, k], 2.0), (array[:, j], 5.0), (array[i], 2.5)  # side of a voxel upwards over across
         for row, (plane, aspect) in enumerate(planes):
@@ -77,6 +78,10 @@ def test_planes_go_through_the_boxs_middle_in_the_voxels_proportions(monkeypatch
             assert panel.get_aspect() == aspect
             assert panel.get_ylim()[0] < panel.get_ylim()[1]  # up is anterior or superior
             assert panel.images[0].origin == "lower"
+            sides = sorted((text.get_position()[0], text.get_text()) for text in panel.texts)
+            named = [["L", "R"], ["L", "R"], ["P", "A"]][row] if column == 0 else []  # a view's axes may be turned
+            assert [side for _, side in sides] == named
+            assert panel.get_xlim()[0] < panel.get_xlim()[1]
             assert [patch.get_bbox().bounds for patch in panel.patches] == (
                 [[(1.5, 19.5, 8, 8), (1.5, 29.5, 8, 8), (19.5, 29.5, 8, 8)][row]] if column == 0 else []
             )

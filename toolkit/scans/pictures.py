@@ -8,6 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 _COLOURS = colormaps["tab10"]
+_SIDES = (("L", "R"), ("P", "A"), ("I", "S"))
+"""Where each axis of RAS begins and ends: left and right, posterior and anterior, inferior and superior."""
 _GAP = 2  # pixels between panels
 
 
@@ -65,7 +67,9 @@ def captioned_png(
         spacing_mm: Voxel size, for the pictures' proportions.
 
     Returns:
-        A PNG: axial, coronal and sagittal planes from top to bottom; the left of an axial plane is the person's left.
+        A PNG: axial, coronal and sagittal planes from top to bottom. The person's left is on the left (neurological
+        convention) and marked L in the scan's planes; a patch may be mirrored or turned, and its axes have no such
+        names.
     """
     figure = Figure(figsize=(1.7 * len(columns), 1.7 * 3 + 0.16 * max(len(lines) for _, lines, _ in columns) + 0.5))
     axes = figure.subplots(3, len(columns), squeeze=False)
@@ -81,7 +85,16 @@ def captioned_png(
                 panel.set_ylabel(("axial", "coronal", "sagittal")[row], fontsize=8)
                 low, high = (edge[across] - 0.5 for edge in box)
                 panel.add_patch(Rectangle(low, *(high - low), fill=False, edgecolor="#ffb000"))
+                for x, side in zip((0.02, 0.98), _SIDES[across[0]], strict=True):
+                    panel.text(
+                        x, 0.5, side, fontsize=8, color="white", va="center", ha="left" if x < 0.5 else "right",
+                        transform=panel.transAxes, bbox={"facecolor": "black", "linewidth": 0, "pad": 1},
+                    )  # fmt: skip
         axes[0, column].set_title("\n".join([title, *lines]), fontsize=7, loc="left", parse_math=False)
+    figure.supxlabel(
+        "The person's left is on the left (neurological convention), but in views that are mirrored or turned.",
+        fontsize=7,
+    )
     figure.tight_layout(pad=0.4)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=140, facecolor="white", bbox_inches="tight")
