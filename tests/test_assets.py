@@ -95,4 +95,9 @@ def test_summaries_are_read_without_running_anything(places: dict[str, Path]) ->
     write(places["here"] / "recipes/bomb.py", '"""Would go off."""\nraise SystemExit\n')
     assert [summary(asset) for asset in list_assets("recipes")] == ["Would go off.", "Counts to a number."]
     assert summary(find_asset("configs", "count/three")) == "Ends at once"
+    write(
+        places["shipped"] / "configs/count/four.yaml",
+        "# fewlabel run count --config count/four\n# One, two,\n# three of a.b? Four.\nto: 4\n# Not this one.\n",
+    )
+    assert summary(find_asset("configs", "count/four")) == "One, two, three of a.b?"  # a sentence, however many lines
     assert summary(find_asset("data_cards", "poems")) == "Two hundred poems"

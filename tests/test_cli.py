@@ -1,11 +1,14 @@
 import inspect
+import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from toolkit.cli import app
@@ -121,6 +124,18 @@ def test_ls_shows_one_line_each_and_filters() -> None:
     filtered = fewlabel("ls", "COUNT", "recipe").output.splitlines()
     assert [line.split()[:2] for line in filtered] == [["recipe", "count"]]
     assert fewlabel("ls", "nothing-of-that-name").exit_code == 1
+
+
+def test_a_terminal_shows_each_sentence_of_ls_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [re.split(r" {2,}", line) for line in fewlabel("ls").output.splitlines()]  # a pipe: a line each
+    for width in (70, 200):
+        terminal = Console(file=io.StringIO(), force_terminal=True, width=width, color_system=None, soft_wrap=True)
+        monkeypatch.setattr("toolkit.cli.browse.out", terminal)
+        assert fewlabel("ls").exit_code == 0
+        lines = terminal.file.getvalue().splitlines()
+        assert max(map(len, lines)) <= width and "…" not in terminal.file.getvalue()
+        said = " ".join(" ".join(lines).split())
+        assert [name for _, name, *meaning, _ in rows if " ".join([name, *meaning]) not in said] == []
 
 
 def test_ls_agrees_with_the_registry() -> None:

@@ -119,13 +119,15 @@ def run_recipe(name: str, values: dict[str, Any]) -> None:
 
 
 def summary(asset: Asset) -> str:
-    """One line that says what an asset is for, read without running it."""
+    """One sentence that says what an asset is for, read without running it."""
     text = asset.path.read_text(encoding="utf-8")
     if asset.kind == "recipes":
         return first_line(ast.get_docstring(ast.parse(text)))
     if asset.kind == "configs":
-        comments = (line.lstrip("# ").rstrip() for line in text.splitlines() if line.startswith("#"))
-        return next((line for line in comments if line and not line.startswith(("fewlabel ", "python "))), "")
+        head = re.match(r"(#.*\n)*", text)[0]  # type: ignore[index]
+        comments = [line.lstrip("# ") for line in head.splitlines()]
+        said = " ".join(line for line in comments if not line.startswith(("fewlabel ", "python ")))
+        return re.split(r"(?<=[.?!]) ", said.strip(), maxsplit=1)[0]
     title = re.search(r"^pretty_name: *[\"']?(.*?)[\"']? *$", text, re.MULTILINE)
     return title.group(1) if title else ""
 

@@ -4,11 +4,14 @@ import ast
 import inspect
 import shutil
 from importlib.metadata import entry_points
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.markup import escape
+from rich.table import Table
 
 from toolkit import assets
 from toolkit.assets import Asset, find_asset, list_assets
@@ -56,14 +59,20 @@ def _all_rows() -> list[Row]:
 
 
 def _show(rows: list[Row]) -> None:
+    if out.is_terminal:  # nothing is cut: what is longer than a line goes on below itself
+        table = Table.grid(padding=(0, 2))
+        table.add_column(no_wrap=True)
+        kinds = list(dict.fromkeys(row[0] for row in rows))
+        rows = sorted(rows, key=lambda row: (kinds.index(row[0]), row[3]))
+        for (kind, origin), group in groupby(rows, key=itemgetter(0, 3)):
+            table.add_row(f"[bold]{kind}[/]", f"[dim]{origin}[/]")
+            for _, name, meaning, _ in group:
+                table.add_row(f"  {name}", escape(meaning))
+        out.print(table, soft_wrap=False)
+        return
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     for kind, name, meaning, origin in rows:
-        left = f"{kind:<{widths[0]}}  [bold]{name:<{widths[1]}}[/]"
-        line = f"{left}  {escape(meaning):<{widths[2]}}  [dim]{origin}[/]"
-        if out.is_terminal:  # one line each: cut at its edge, and whole in a pipe
-            out.print(line, soft_wrap=False, no_wrap=True, overflow="ellipsis")
-        else:
-            out.print(line)
+        out.print(f"{kind:<{widths[0]}}  {name:<{widths[1]}}  {meaning:<{widths[2]}}  {origin}", markup=False)
 
 
 def _registered(folder: str, group: str) -> dict[str, tuple[str, str]]:
