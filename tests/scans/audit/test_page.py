@@ -94,10 +94,11 @@ def test_no_table_counts_fewer_than_five_persons(tmp_path: Path) -> None:
     assert "<dt>labelled scans</dt><dd>24</dd>" in html
     html = page(tmp_path, people((20, "north", ""), (4, "south", "tumour")))
     assert "<dt>labelled scans</dt><dd>–</dd>" in html
+    assert "Studies a subject" not in html  # nothing is left of it
 
 
 def test_no_hidden_count_follows_from_the_others() -> None:
-    """Whatever may have stood in the hidden cells, given all sums, each of them has more than one solution."""
+    """Where a row or column hides something it hides two counts, of five persons, or all that it has."""
     rng = np.random.default_rng([3])
     for _ in range(200):
         persons = rng.integers(0, 12, rng.integers(1, 5, 2))

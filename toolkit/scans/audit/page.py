@@ -78,16 +78,19 @@ def _with_rows(kinds: pd.Series) -> list[tuple[str, int, str]]:
 
 
 def _figures(manifest: pd.DataFrame) -> list[tuple[str, Markup]]:
+    studies = studies_a_subject(manifest)
     spacing, shape = (
         np.array([cell.split("x") for cell in manifest[column]], float).reshape(-1, 3)
         for column in ("spacing_mm", "shape")
     )
-    return [
+    figures = [
         ("Voxel spacing, mm", _histogram(spacing, "spacing", "Voxel spacing in mm by axis")),
         ("Shape, voxels", _histogram(shape, "shape", "Number of voxels by axis")),
         ("Extent, mm", _histogram(spacing * shape, "extent", "Extent in mm by axis")),
-        ("Studies a subject", _counts(studies_a_subject(manifest), "studies", "Studies a subject")),
     ]
+    if len(studies):
+        figures.append(("Studies a subject", _counts(studies, "studies", "Studies a subject")))
+    return figures
 
 
 def _histogram(values: np.ndarray, name: str, alt: str) -> Markup:
