@@ -49,8 +49,8 @@ def audit(
 
     Into DIR go manifest.csv; refused.csv with the reason for every file or series that was left out; warnings.csv
     (faces, burned-in annotation, subjects that were guessed); crosswalk.csv, who is who; and audit.html, which names
-    nobody and may be shown around. Run it again after a change: only what is new is read. Ends with code 3 where
-    something was refused.
+    nobody, hides counts of fewer than five people and may be shown around. Run it again after a change: only what is
+    new is read. Ends with code 3 where something was refused.
 
     An audit of other scans into the same DIR is said to be one; crosswalk.csv keeps every line that it ever had.
 
