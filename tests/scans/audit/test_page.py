@@ -122,6 +122,13 @@ def test_sites_have_short_names_that_tell_them_apart() -> None:
     assert short_names(names[1:])[names[1]] == "001122"
 
 
+def test_a_site_has_one_name_on_the_page(tmp_path: Path) -> None:
+    site, other = "0a1b2c3d.00112233445566ff", "0a1b2c3d.0011223aaaaaaaaa"
+    html = page(tmp_path, people((9, site, "none"), (8, other, "")))
+    assert cells(html, "Site")[1:] == [["00112233", "9", "9"], ["0011223a", "8", "8"]]
+    assert cells(html)[0][3:] == ["00112233"]  # though it is the only one with labels
+
+
 def test_the_montage_shows_a_scan_of_each_subject_first_with_its_left_on_the_left(tmp_path: Path) -> None:
     thumbnails = []
     for number in range(3):

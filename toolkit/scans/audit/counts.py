@@ -42,11 +42,11 @@ def label_table(manifest: pd.DataFrame) -> Table | None:
 
     A label may be anything: one that a single subject has, or a long one, is not named.
     """
-    given = _named(manifest[manifest["label"] != ""])
+    given = _named(manifest).loc[manifest["label"] != ""].copy()
     if given.empty:
         return None
-    persons = given.groupby("label")["subject"].nunique()
-    may_name = [name for name in _frequent(given["label"]) if persons[name] > 1 and len(name) <= _LONGEST_LABEL]
+    subjects = given.groupby("label")["subject"].nunique()
+    may_name = [name for name in _frequent(given["label"]) if subjects[name] > 1 and len(name) <= _LONGEST_LABEL]
     given["label"], labels = _merged(given["label"], may_name[:_MOST_LABELS])
     given["site"], sites = _merged(given["site"], _frequent(given["site"])[:_MOST_SITES])
     by_label = given.groupby("label")["subject"].agg(["nunique", "size"]).loc[labels]
