@@ -46,6 +46,8 @@ def test_every_origin_of_others_has_a_card_and_cards_are_listed() -> None:
         ("trained_on: scans", "trained_onn: scans", "trained_onn.*did you mean 'trained_on'"),
         ("license: mit\n", "", "license"),
         ("sources: {license: its page}", "sources: {}", "sources"),
+        ("license: mit", "license: mit\norigin: monai", "origin: belongs under fewlabel:"),
+        ("license: mit", "licence: mit", "licence: unknown key; did you mean 'license'"),
     ],
 )
 def test_mistakes_are_told(old: str, new: str, message: str, tmp_path: Path) -> None:

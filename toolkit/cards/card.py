@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from toolkit.assets import find_asset, list_assets
+from toolkit.assets import list_assets
 from toolkit.cards.facts import CardFacts, Value, means
-from toolkit.cards.front_matter import TEMPLATE, FrontMatter, read_front_matter
-from toolkit.config import digest, validate
-from toolkit.errors import CardError, ConfigError
+from toolkit.cards.front_matter import TEMPLATE, FrontMatter, read_card
+from toolkit.config import digest
 
 
 class DataCard(CardFacts):
@@ -57,12 +56,7 @@ def load_card(name_or_path: str | Path) -> DataCard:
     Raises:
         CardError: No such card, or mistakes in its front matter; each on a line with its key and the nearest.
     """
-    try:
-        path = find_asset("data_cards", str(name_or_path)).path
-        front, prose = read_front_matter(path)
-        header = validate(front, FrontMatter, str(path))
-    except ConfigError as error:
-        raise CardError("\n".join(error.mistakes)) from None
+    path, header, prose = read_card("data_cards", name_or_path, FrontMatter)
     return DataCard(
         **dict(header.fewlabel),
         name=path.stem,

@@ -3,14 +3,18 @@
 import difflib
 import inspect
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from huggingface_hub import DatasetCardData
 from pydantic import AfterValidator, BeforeValidator, ConfigDict
 
+from toolkit.assets import Kind, find_asset
 from toolkit.cards.facts import CardFacts
-from toolkit.config import Section, parse_yaml
+from toolkit.config import Section, parse_yaml, validate
+from toolkit.config.mistakes import sections_in
 from toolkit.errors import CardError, ConfigError
+
+S = TypeVar("S", bound=Section)
 
 TEMPLATE = "TEMPLATE"
 HUB_KEYS = frozenset(inspect.signature(DatasetCardData).parameters)
@@ -46,16 +50,37 @@ class FrontMatter(Section):
     """What fewlabel needs to fetch, read and divide the data."""
 
 
+def read_card(kind: Kind, name_or_path: str | Path, schema: type[S]) -> tuple[Path, S, str]:
+    """A card of any kind: its file, what the code reads of it, and the text below.
+
+    Args:
+        kind: Which cards, by their folder.
+        name_or_path: A Markdown file, or the name of a card in `./KIND` or among those of fewlabel.
+        schema: Of the front matter.
+
+    Raises:
+        CardError: No such card, or mistakes in its front matter; each on a line with its key and the nearest.
+    """
+    try:
+        path = find_asset(kind, str(name_or_path)).path
+        front, prose = read_front_matter(path)
+        for key in front:
+            _check_level(str(key), schema, path)
+        return path, validate(front, schema, str(path)), prose
+    except ConfigError as error:
+        raise CardError("\n".join(error.mistakes)) from None
+
+
 def read_front_matter(path: Path) -> tuple[dict[str, Any], str]:
     """The YAML between the two `---` lines at the top of `path`, and the text below.
 
     Raises:
-        CardError: No such file, no front matter, not YAML, or a key of ours outside `fewlabel:`.
+        CardError: No such file, no front matter, or not YAML.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
-        raise CardError(f"{path}: no such data card; `fewlabel ls` lists the cards") from None
+        raise CardError(f"{path}: no such card; `fewlabel ls` lists the cards") from None
     except (OSError, UnicodeDecodeError) as error:
         raise CardError(f"{path}: cannot be read as text: {error}") from None
     fences = [number for number, line in enumerate(lines) if line.rstrip() == "---"]
@@ -68,15 +93,13 @@ def read_front_matter(path: Path) -> tuple[dict[str, Any], str]:
         raise CardError(str(error)) from None
     if not isinstance(front, dict):
         raise CardError(f"{path}: the front matter must hold keys and values")
-    for key in front:
-        _check_level(str(key), path)
     return front, "\n".join(lines[fences[1] + 1 :]).strip() + "\n"
 
 
-def _check_level(key: str, path: Path) -> None:
+def _check_level(key: str, schema: type[Section], path: Path) -> None:
     """Refuses a key of ours beside `fewlabel:` instead of below it, and a misspelt one that is read."""
-    if key in CardFacts.model_fields:
+    if any(key in facts.model_fields for facts in sections_in(schema.model_fields["fewlabel"].annotation)):
         raise CardError(f"{path}: {key}: belongs under fewlabel:")
-    close = difflib.get_close_matches(key, FrontMatter.model_fields, n=1, cutoff=0.85)
-    if close and key not in HUB_KEYS and key not in FrontMatter.model_fields:
+    close = difflib.get_close_matches(key, schema.model_fields, n=1, cutoff=0.85)
+    if close and key not in HUB_KEYS and key not in schema.model_fields:
         raise CardError(f"{path}: {key}: unknown key; did you mean {close[0]!r}?")

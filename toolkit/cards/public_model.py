@@ -4,10 +4,9 @@ from pathlib import Path
 
 from pydantic import ConfigDict, Field
 
-from toolkit.assets import find_asset, list_assets
-from toolkit.cards.front_matter import Listed, read_front_matter
-from toolkit.config import Section, validate
-from toolkit.errors import CardError, ConfigError
+from toolkit.assets import list_assets
+from toolkit.cards.front_matter import Listed, read_card
+from toolkit.config import Section
 
 
 class PublicModelFacts(Section):
@@ -59,12 +58,7 @@ def load_public_model(name_or_path: str | Path) -> PublicModel:
     Raises:
         CardError: No such card, or mistakes in its front matter.
     """
-    try:
-        path = find_asset("model_cards", str(name_or_path)).path
-        front, prose = read_front_matter(path)
-        header = validate(front, _FrontMatter, str(path))
-    except ConfigError as error:
-        raise CardError("\n".join(error.mistakes)) from None
+    path, header, prose = read_card("model_cards", name_or_path, _FrontMatter)
     return PublicModel(
         **dict(header.fewlabel), name=path.stem, pretty_name=header.pretty_name, license=header.license, prose=prose
     )
