@@ -87,6 +87,8 @@ def run(config: Config, *, report: object = None) -> Result:
     encoder = load_encoder(config.encoder)
     if not isinstance(encoder, ScanEncoder | TextEncoder):
         raise ConfigError(f"encoder: {config.encoder} is not one that fewlabel saved; name it under external")
+    if isinstance(encoder, ScanEncoder):
+        encoder.config.refuse("atlas.patch_size", config.atlas.patch_size)
     cards = [load_card(name) for name in config.cards]
     data = {card.name: data_digest(card) for card in cards} | {"encoder": encoder_digest(config.encoder)}
     public, what = external_methods(config.external, getattr(encoder, "preprocessing", None))
@@ -106,6 +108,7 @@ def run(config: Config, *, report: object = None) -> Result:
         write_samples(tasks, config.write_samples)
         return Result(encoder, tasks, folder, registered)
     methods = [*lineup(encoder, config.pretraining, config.scratch, config.finetune), *public]
+    folder.begin()
     with workers(num_threads) as executor:
         run_study(tasks, methods, config.study, folder.path, executor)
     folder.log_timing(f"label-efficiency study: {tasks[0].leg}", time.monotonic() - started)

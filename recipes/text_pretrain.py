@@ -100,6 +100,7 @@ def run(config: Config, *, report: object = None) -> Result:
     with main_process_first():
         corpora = divide_corpora(cards, config.seed, folder.path / "corpora")
         corpus = corpora.all_train.of_languages(config.languages)
+        folder.begin()
         # A plan may have tried other values in this folder.
         trained = (
             folder.path / "tokenizer" / digest(config, {*RunConfig.of_this_start, "stages", "encoder", "variants"})

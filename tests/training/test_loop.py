@@ -152,6 +152,15 @@ def test_only_matrices_decay() -> None:
     assert len(matrices["params"]) == 2 and len(vectors["params"]) == 4  # type: ignore[arg-type]
 
 
+def test_a_start_that_is_refused_leaves_nothing(tmp_path: Path) -> None:
+    training = Config().training.model_copy(update={"num_tokens": 5})
+    with pytest.raises(ConfigError, match=r"training\.num_tokens"):
+        train(tmp_path / "run", Config(training=training), batches=object())  # type: ignore[arg-type]
+    assert not (tmp_path / "run").exists()
+    train(tmp_path / "run")
+    assert {"config.yaml", "provenance.json"} < {path.name for path in (tmp_path / "run").iterdir()}
+
+
 def test_a_folder_made_with_other_data_is_refused(tmp_path: Path) -> None:
     RunFolder(tmp_path, Config(), data={"card": "b"})  # nothing was done with it
     RunFolder(tmp_path, Config(), data={"card": "a"}).log_metrics(1, {})
@@ -275,7 +284,7 @@ def test_force_goes_on_with_other_values_and_writes_them_down(tmp_path: Path) ->
     other = Run(output=tmp_path, training=Config().training.model_copy(update={"lr": 0.5}))
     with pytest.raises(CheckpointError, match=r"training\.lr.*--force"):
         RunFolder(tmp_path, other)
-    RunFolder(tmp_path, other.model_copy(update={"force": True}))
+    RunFolder(tmp_path, other.model_copy(update={"force": True})).log_metrics(2, {})
     RunFolder(tmp_path, other)
 
 

@@ -25,7 +25,7 @@ OF_THE_MACHINE = {"num_workers", "worker_timeout_s", "checkpoint_every", "keep_c
 
 
 class RunFolder:
-    """A run's folder, made or reopened.
+    """A run's folder. Nothing is written there before `begin`, so a start that is refused leaves nothing.
 
     Args:
         path: The folder.
@@ -49,16 +49,16 @@ class RunFolder:
         self.timings_path = path / "timings.jsonl"
         self.alarms_path = path / "alarms.jsonl"
         self.options = config if isinstance(config, RunConfig) else RunConfig(output=path, trackers=())
-        path.mkdir(parents=True, exist_ok=True)
-        if self.options.plan:  # values are tried, and none is the run's yet
+        self._config, self._data = config, data or {}
+        self._config_path, self._provenance_path = path / "config.yaml", path / "provenance.json"
+        self._is_new = not any((path / name).exists() for name in WORK)
+        if self._is_new or self.options.plan:  # where values are tried, none is the run's yet
             return
-        config_path, provenance_path = path / "config.yaml", path / "provenance.json"
         found = []
-        begun = any((path / name).exists() for name in WORK)  # a start that failed at once made no run of it
-        if begun and config_path.exists():
-            found += _other_values(config_path, config, RunConfig.of_this_start | set(ignore))
-        if begun and provenance_path.exists():
-            found += self._other_data(data or {})
+        if self._config_path.exists():
+            found += _other_values(self._config_path, config, RunConfig.of_this_start | set(ignore))
+        if self._provenance_path.exists():
+            found += self._other_data(self._data)
         if found and not self.options.force:
             raise CheckpointError(
                 f"{path} holds a run {' and '.join(found)}; give another output folder, delete this one to start anew, "
@@ -66,19 +66,31 @@ class RunFolder:
             )
         if found:
             log.warning("%s holds a run %s: going on, as force says", path, " and ".join(found))
-        if found or not begun or not config_path.exists():
-            write_atomically(config_path, to_yaml(_without_this_start(config)).encode())
-        if found or not begun or not provenance_path.exists():
-            record = provenance(data or {}) | {"seed": getattr(config, "seed", None)}
-            write_atomically(provenance_path, json.dumps(record, indent=2).encode())
+            self._is_new = True
+
+    def begin(self) -> None:
+        """Makes the folder where there is none, and writes down what the run is: configuration and provenance.
+
+        Locking and logging do it; who puts other work there first, does it before. A plan leaves no trace.
+        """
+        if self.options.plan:
+            return
+        self.path.mkdir(parents=True, exist_ok=True)
+        if self._is_new or not self._config_path.exists():
+            write_atomically(self._config_path, to_yaml(_without_this_start(self._config)).encode())
+        if self._is_new or not self._provenance_path.exists():
+            record = provenance(self._data) | {"seed": getattr(self._config, "seed", None)}
+            write_atomically(self._provenance_path, json.dumps(record, indent=2).encode())
+        self._is_new = False
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps other processes from training in the folder: two would write over each other's checkpoints.
+        """Begins, and keeps other processes from training here: two would write over each other's checkpoints.
 
         Raises:
             CheckpointError: Another process is at it.
         """
+        self.path.mkdir(parents=True, exist_ok=True)
         # A singleton, since nested fits of one process may share a folder. The system frees it when the process dies.
         lock = FileLock(self.path / ".lock", timeout=0, is_singleton=True)
         try:
@@ -88,6 +100,7 @@ class RunFolder:
                 f"{self.path}: another process is training in this folder; wait for it, or give another output folder"
             ) from None
         try:
+            self.begin()
             yield
         finally:
             lock.release()
@@ -114,15 +127,15 @@ class RunFolder:
 
     def log_metrics(self, step: int, values: dict[str, float]) -> None:
         """Appends one row to metrics.jsonl."""
-        _append(self.metrics_path, {"step": step} | values)
+        self._append(self.metrics_path, {"step": step} | values)
 
     def log_alarm(self, step: int, kind: str, message: str) -> None:
         """Appends one row to alarms.jsonl."""
-        _append(self.alarms_path, {"step": step, "kind": kind, "message": message})
+        self._append(self.alarms_path, {"step": step, "kind": kind, "message": message})
 
     def log_timing(self, stage: str, seconds: float, **values: float) -> None:
         """Appends one row to timings.jsonl."""
-        _append(self.timings_path, {"stage": stage, "seconds": round(seconds, 3)} | values)
+        self._append(self.timings_path, {"stage": stage, "seconds": round(seconds, 3)} | values)
 
     def truncate_logs(self, num_steps: int) -> None:
         """Takes rows after `num_steps` steps out of metrics.jsonl and alarms.jsonl: the run goes on from there."""
@@ -142,10 +155,10 @@ class RunFolder:
             rows.append(line + "\n")
         write_atomically(path, "".join(rows).encode())
 
-
-def _append(path: Path, row: dict[str, Any]) -> None:
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
+    def _append(self, path: Path, row: dict[str, Any]) -> None:
+        self.begin()
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
 
 
 def _without_this_start(config: Section) -> Section:
