@@ -19,8 +19,9 @@ from pydantic import Field, model_validator
 from toolkit import load_encoder
 from toolkit.assets import load_recipe, run_recipe
 from toolkit.cards import data_digest, fetch, load_card, without_folders
-from toolkit.config import RunConfig, Section, main, to_yaml
+from toolkit.config import RunConfig, Section, main, to_yaml, validate
 from toolkit.console import log
+from toolkit.encoders.networks import NETWORKS
 from toolkit.encoders.networks import config_union as network_union
 from toolkit.encoders.scan import ScanEncoder, ScanEncoderConfig
 from toolkit.errors import ConfigError, TrainingError
@@ -72,22 +73,52 @@ class Config(RunConfig):
     study: label_efficiency.LabelEfficiency = label_efficiency.LabelEfficiency()
     """Patches, budgets and draws."""
 
+    @model_validator(mode="after")
+    def _each_can_be_run(self) -> Self:
+        if not self.pretrain.cards:
+            raise ValueError("pretrain.cards: give some; the comparison takes registered scans with an atlas")
+        for name, group in self.groups.items():
+            list(map(OBJECTIVES.get, group.lr))  # a slip in a name would pass unseen
+            group.encoder.refuse(f"groups.{name}: study.atlas.patch_size", self.study.atlas.patch_size)
+            self.runs(name)
+        return self
+
+    def runs(self, name: str) -> list[scan_pretrain.Config]:
+        """A configuration of scan_pretrain for each method of a group."""
+        group, common = self.groups[name], {field: getattr(self, field) for field in RunConfig.model_fields}
+        family = NETWORKS.get(group.encoder.name).family
+        scans = [cls for cls in map(OBJECTIVES.get, OBJECTIVES) if cls.modality == "scans"]
+        fitting = [cls.Config() for cls in scans if family in (cls.families or [family])]
+        runs = []
+        for objective in group.objectives or fitting:
+            method = objective.name
+            training = group.training.model_copy(update={"lr": group.lr.get(method, group.training.lr)})
+            values = {"encoder": group.encoder, "objective": objective, "training": training}
+            values |= {"output": self.output / name / method}
+            values = dict(self.pretrain) | common | values
+            runs.append(validate(values, scan_pretrain.Config, f"groups.{name}.{method}"))
+        return runs
+
 
 def run(config: Config, *, report: object = None) -> RunFolder:
     """Pretrains what is missing, probes all, ranks them and writes the page."""
     started = time.monotonic()
     refuse_several_processes("compare_objectives")
-    if config.plan or not config.pretrain.cards:
-        key = "plan: plan one of the pretrainings, with scan_pretrain" if config.plan else "pretrain.cards: give some"
-        raise ConfigError(f"{key}; the comparison takes many runs, and registered scans with an atlas")
+    if config.plan:
+        raise ConfigError("plan: plan one of the pretrainings, with scan_pretrain; the comparison takes many runs")
     num_threads = set_num_threads(config.num_threads)
-    runs = {name: method_runs(config, name) for name in config.groups}
+    runs = {name: config.runs(name) for name in config.groups}
+    for one in (one for group in runs.values() for one in group):  # before the first of them begins
+        encoder = ScanEncoder(one.encoder, one.preprocessing).untrained(one.seed)
+        sides = (one.views.patch_size,) * 3
+        preflight(one.training, one.trackers, build_objective(one.objective, encoder, sides=sides))
     public, what = external_methods(config.study.external, config.pretrain.preprocessing)
     cards = [load_card(name) for name in config.pretrain.cards]
     folder = RunFolder(config.output, config, data={card.name: data_digest(card) for card in cards} | what)
     for one in (one for group in runs.values() for one in group if is_done(one)):
         one.folder()  # refuses what was pretrained with other values: the rest would be compared with it
     failed = {one.output: reason for group in runs.values() for one in group if (reason := pretrained(one))}
+    folder.begin()
     registered = read_registered([(card, fetch(card)) for card in cards], config.pretrain.preprocessing)
     facts, pages = [], []
     for name, group in runs.items():
@@ -116,27 +147,6 @@ def run(config: Config, *, report: object = None) -> RunFolder:
     page = Report("Which pretraining?", *tables, ranking=ranking, pretrainings=pages, **about)
     log.info("the page: %s", write_report(config.output / "report.html", page))
     return folder
-
-
-def method_runs(config: Config, name: str) -> list:  # type: ignore[type-arg]
-    """A configuration of scan_pretrain for each method of a group; what cannot work is refused before the first."""
-    group, common = config.groups[name], {field: getattr(config, field) for field in RunConfig.model_fields}
-    size = config.study.atlas.patch_size
-    if reason := group.encoder.refusal((size,) * 3):
-        raise ConfigError(f"study.atlas.patch_size: {size} does not fit the encoder of groups.{name}: {reason}")
-    encoder = ScanEncoder(group.encoder, config.pretrain.preprocessing).untrained(config.seed)
-    scans = [cls for cls in map(OBJECTIVES.get, OBJECTIVES) if cls.modality == "scans"]
-    objectives = group.objectives or [
-        cls.Config() for cls in scans if encoder.family in (cls.families or [encoder.family])
-    ]
-    list(map(OBJECTIVES.get, group.lr))  # a slip in a name would pass unseen
-    runs = []
-    for objective in objectives:
-        training = group.training.model_copy(update={"lr": group.lr.get(objective.name, group.training.lr)})
-        preflight(training, config.trackers, build_objective(objective, encoder))
-        values = dict(config.pretrain) | {"encoder": group.encoder, "objective": objective, "training": training}
-        runs.append(scan_pretrain.Config(**common | values | {"output": config.output / name / objective.name}))
-    return runs
 
 
 def is_done(one) -> bool:  # type: ignore[no-untyped-def]

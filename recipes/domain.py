@@ -8,9 +8,11 @@ done is kept: a run that was cut off goes on where it was.
 """
 
 import time
+from typing import Self
 
 import numpy as np
 import pandas as pd
+from pydantic import model_validator
 
 from toolkit.assets import load_recipe
 from toolkit.cards import DataCard, data_digest, load_card, without_folders
@@ -44,6 +46,11 @@ class ScanLeg(Section):
     pretrain: scan_pretrain.Pretraining
     study: label_efficiency.LabelEfficiency
 
+    @model_validator(mode="after")
+    def _patches_fit(self) -> Self:
+        self.pretrain.encoder.refuse("study.atlas.patch_size", self.study.atlas.patch_size)
+        return self
+
 
 class TextLeg(Section):
     """Pretraining on texts, and its study."""
@@ -72,6 +79,7 @@ def run(config: Config, *, report: object = None) -> RunFolder:
         common = {field: getattr(config, field) for field in RunConfig.model_fields if field != "output"}
         recipe = scan_pretrain if name == "scans" else text_pretrain
         pretrained = recipe.run(recipe.Config(**dict(leg.pretrain), **common, output=config.output / name))
+        folder.begin()
         if config.plan:
             continue
         studied = label_efficiency.run(

@@ -18,12 +18,13 @@ from toolkit.cards import load_card, write_model_card
 from toolkit.config import RunConfig, main
 from toolkit.console import log
 from toolkit.encoders import save_encoder
-from toolkit.encoders.checkpoints import Init, initialise
+from toolkit.encoders.checkpoints import Init, initialise, key_map
 from toolkit.encoders.checkpoints.files import file_digest
+from toolkit.encoders.networks import NETWORKS
 from toolkit.encoders.networks import config_union as network_union
-from toolkit.encoders.scan import ScanEncoder, ScanEncoderConfig
+from toolkit.encoders.scan import ScanEncoder, ScanEncoderConfig, refuse_other_voxels
 from toolkit.finetune import LabelledScans, OnlineProbe, ScanVote, atlas_tasks
-from toolkit.objectives import build_objective, config_union
+from toolkit.objectives import build_objective, config_union, refuse_family
 from toolkit.objectives.simclr import SimCLRConfig
 from toolkit.scans import (
     AtlasTaskConfig,
@@ -70,14 +71,25 @@ class Pretraining(PretrainingScans):
         return found
 
     @model_validator(mode="after")
-    def _views_fit(self) -> Self:
-        if reason := self.encoder.refusal((self.views.patch_size,) * 3):
-            raise ValueError(f"views.patch_size: {self.views.patch_size} does not fit the encoder: {reason}")
+    def _fits_together(self) -> Self:
+        self.encoder.refuse("views.patch_size", self.views.patch_size)
+        refuse_other_voxels(self.encoder, self.preprocessing)
+        refuse_family(self.objective.name, NETWORKS.get(self.encoder.name))
+        if self.training.num_tokens:
+            raise ValueError("training.num_tokens: scans have no tokens; give num_steps or num_epochs")
+        if self.cards and self.pairs.name == "same_subject":
+            raise ValueError("pairs.name: same_subject needs the sessions of a manifest; take another policy")
         return self
 
 
 class Config(Pretraining, RunConfig):
     """The recipe's configuration."""
+
+    @model_validator(mode="after")
+    def _weights_fit(self) -> Self:
+        if self.init:
+            key_map(self.init.origin, self.encoder.name)
+        return self
 
     def folder(self) -> RunFolder:
         """The run's folder, made or reopened; one that holds a run of other values or data is refused."""
@@ -97,17 +109,17 @@ def run(config: Config, *, report: object = None) -> Result:
     """Trains, or goes on training, and saves the encoder."""
     started = time.monotonic()
     num_threads = set_num_threads(config.num_threads)
-    config.refuse_mixtures()
     encoder = ScanEncoder(config.encoder, config.preprocessing).untrained(config.seed)
     loaded = initialise(encoder, config.init) if config.init else None
-    objective = build_objective(config.objective, encoder, seed=config.seed)
+    sides = (config.views.patch_size,) * 3
+    objective = build_objective(config.objective, encoder, seed=config.seed, sides=sides)
     preflight(config.training, config.trackers, objective)
     if config.manifest and config.training.evaluate_every:
         rows = read_manifest(config.manifest)
         labelled = LabelledScans(rows["label"].tolist(), rows["subject"].tolist(), seed=config.seed)
     folder = config.folder()
     with main_process_first():
-        scans = config.open(config.encoder.in_channels)
+        scans = config.open(config.encoder.in_channels, config.init.saved_encoder if config.init else None)
     training = config.training
     batches = PatchBatches(
         scans.volumes,

@@ -87,6 +87,16 @@ def test_a_truncated_scan(working_folder: Path, fewlabel: Command, tmp_path: Pat
         finally:
             scan.write_bytes(good)
         assert_one_line(outcome, 1, scan.name, "truncated")
+        assert not (tmp_path / str(size)).exists()
+
+
+def test_patches_of_a_study_that_the_encoder_does_not_take_are_refused_before_it_is_pretrained(
+    fewlabel: Command, tmp_path: Path
+) -> None:
+    vit = "scans.pretrain.encoder={name: vit, patch_size: 8, token_side: 4, hidden_size: 12, num_heads: 2}"
+    arguments = (f"output={tmp_path / 'run'}", vit, "scans.study.atlas.patch_size=10", "--dry-run")
+    outcome = fewlabel("run", "domain", "--config", "tiny.yaml", *arguments)
+    assert_one_line(outcome, 2, "scans: study.atlas.patch_size: 10 does not fit the encoder", "multiples of 4")
 
 
 def test_an_unknown_language(working_folder: Path, fewlabel: Command) -> None:
@@ -105,6 +115,7 @@ def test_an_empty_corpus(table: str, working_folder: Path, fewlabel: Command, tm
     card.write_text(TEXTS_CARD.replace("../texts", str(tmp_path)))
     arguments = ("scans=null", f"output={tmp_path / 'run'}", f"text.pretrain.cards=[{card}]")
     assert_one_line(fewlabel("run", "domain", "--config", "tiny.yaml", *arguments), 1, "empty")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("leg", ["scans", "text"])
@@ -121,7 +132,7 @@ def test_an_encoder_that_saw_test_subjects(leg: str, whole: Path, fewlabel: Comm
     (encoder / "pretrained_on.json").unlink()
     anew = (*arguments[:-1], f"output={tmp_path / 'another'}")
     assert_one_line(fewlabel(*anew), 1, "no pretrained_on.json")
-    assert not list(study.rglob("*.npy"))
+    assert not study.exists() and not (tmp_path / "another").exists()
 
 
 def test_own_texts_that_changed_since_the_run_began(whole: Path, working_folder: Path, fewlabel: Command) -> None:

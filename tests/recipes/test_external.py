@@ -108,6 +108,27 @@ def test_what_an_encoder_started_from_was_seen_by_it(started: Path, fewlabel: Co
     assert second["unknown"] == first["unknown"] and second["subjects"] == first["subjects"]
 
 
+def test_a_start_from_an_encoder_that_saw_the_test_or_does_not_say_what_it_saw(
+    started: Path, fewlabel: Command, tmp_path: Path
+) -> None:
+    """As a tested encoder and a reference line are; and what is allowed here is refused again by the study."""
+    saw, run = tmp_path / "saw", tmp_path / "run"
+    shutil.copytree(started / "run/encoder", saw)
+    arguments = ["run", "scan_pretrain", "--config", str(started / "pretrain.yaml"), f"output={run}"]
+    arguments += [f"init.path={saw}", "init.origin=fewlabel"]
+    record_seen(saw, Seen([TEST_SUBJECT], ["x"], [""], public=True))
+    assert_one_line(fewlabel(*arguments), 1, "init.path: 1 test subject(s)", TEST_SUBJECT)
+    (saw / "pretrained_on.json").unlink()
+    assert_one_line(fewlabel(*arguments), 1, "init.path: ", "no pretrained_on.json", "allow_held_out")
+    assert not run.exists()
+    allowed = fewlabel(*arguments, "allow_held_out=true")
+    assert allowed.exit_code == 0, allowed.stderr
+    assert "is an encoder without a record: nothing can tell" in allowed.stderr
+    study = ["run", "label_efficiency", "--config", str(started / "study.yaml"), f"encoder={run / 'encoder'}"]
+    outcome = fewlabel(*study, f"output={tmp_path / 'study'}")
+    assert_one_line(outcome, 1, "started from an encoder without a record", "allow_seen")
+
+
 def test_an_encoder_of_ours_is_no_reference_where_it_saw_the_test(
     started: Path, fewlabel: Command, tmp_path: Path
 ) -> None:
@@ -131,7 +152,7 @@ def test_weights_that_do_not_fit_end_a_run_before_it_begins(started: Path, fewla
     arguments = ["run", "scan_pretrain", "--config", str(started / "pretrain.yaml"), f"output={tmp_path / 'run'}"]
     init = [f"init.path={started / 'Secret.safetensors'}", "init.origin=monai"]
     assert_one_line(fewlabel(*arguments, *init, "encoder.width=8"), 1, "of another shape (bn1.bias, ")
-    assert_one_line(fewlabel(*arguments, "init.path=none.pth", "init.origin=nnssl"), 1, "weights for resenc_unet")
+    assert_one_line(fewlabel(*arguments, "init.path=none.pth", "init.origin=nnssl"), 2, "weights for resenc_unet")
     assert not (tmp_path / "run").exists()
     assert_one_line(
         fewlabel("run", "label_efficiency", "--config", str(started / "study.yaml"), "encoder=my_public_model:blocks"),

@@ -69,7 +69,7 @@ def test_a_held_out_scan_is_refused_before_anything_is_stored(
     outcome = fewlabel(*arguments)
     assert_one_line(outcome, 1, message)
     assert PATIENT not in outcome.output
-    assert not (tmp_path / "store").exists()
+    assert not (tmp_path / "store").exists() and not (tmp_path / "run").exists()
     allowed = fewlabel(*arguments, "allow_held_out=true")
     assert allowed.exit_code == 0, allowed.stderr
     assert "allowed, but scores on them are not scores on unseen subjects" in allowed.stderr
@@ -117,12 +117,3 @@ def test_a_run_does_not_go_on_with_other_label_maps(own_scans: Path, fewlabel: C
     image = nib.load(tmp_path / "1.nii")
     nib.save(nib.Nifti1Image(2 * image.get_fdata().astype("uint8"), image.affine), tmp_path / "1.nii")
     assert_one_line(fewlabel(*arguments), 1, "made with other data (label maps changed)")
-
-
-@pytest.mark.parametrize("value", ["label_maps=maps.csv", "crops.points=points.csv"])
-def test_labels_of_a_manifest_are_refused_with_cards(
-    working_folder: Path, fewlabel: Command, tmp_path: Path, value: str
-) -> None:
-    (tmp_path / "cards.yaml").write_text(f"output: {tmp_path / 'run'}\ncards: [heads]\n" + TINY)
-    outcome = fewlabel("run", "scan_pretrain", "--config", str(tmp_path / "cards.yaml"), value)
-    assert_one_line(outcome, 2, "leave them out, or give manifest, not cards")

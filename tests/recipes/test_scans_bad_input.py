@@ -30,38 +30,51 @@ def on_cards(working_folder: Path) -> tuple[str, ...]:
     return ("run", "scan_pretrain", "--config", "bad_cards.yaml")
 
 
-@pytest.mark.parametrize(
-    ("override", "code", "parts"),
-    [
-        ("training.batch_size=1", 2, ["training.batch_size", "> 1"]),
-        ("training.micro_batch_size=1", 2, ["training.micro_batch_size", "> 1"]),
-        ("views.patch_size=6", 2, ["views.patch_size", "6", "sides from 8"]),
-        ("encoder.patch_size=4", 2, ["encoder", "4", "sides from 8"]),
-        ("encoder.in_channels=2", 2, ["encoder.in_channels: 2", "1 channel(s)"]),
-        ("encoder={name: vit, token_side: 6}", 2, ["views.patch_size", "multiples of 6"]),
-        ("encoder.name=small_rsnet", 2, ["encoder.name", "'small_resnet'"]),
-    ],
-)
-def test_what_the_configuration_shows_is_refused_before_any_data_are_read(
-    override: str, code: int, parts: list[str], working_folder: Path, fewlabel: Command, on_cards: tuple[str, ...]
-) -> None:
-    assert_one_line(fewlabel(*on_cards, override), code, *parts)
-    assert not (working_folder / "runs/bad/metrics.jsonl").exists()
+VIT = "encoder={name: vit, patch_size: 8, token_side: 4, hidden_size: 12, num_layers: 1, num_heads: 2}"
 
 
 @pytest.mark.parametrize(
-    ("method", "encoder"),
+    ("overrides", "parts"),
     [
-        ("mae", "{name: small_resnet, patch_size: 8, width: 4}"),
-        ("spark", "{name: vit, patch_size: 8, token_side: 4, hidden_size: 12, num_layers: 1, num_heads: 2}"),
+        (["training.batch_size=1"], ["training.batch_size", "> 1"]),
+        (["training.micro_batch_size=1"], ["training.micro_batch_size", "> 1"]),
+        (["training.num_tokens=9"], ["training.num_tokens: scans have no tokens"]),
+        (["views.patch_size=6"], ["views.patch_size: 6 does not fit", "sides from 8"]),
+        (["encoder.patch_size=4"], ["encoder", "4", "sides from 8"]),
+        (["encoder={name: vit, token_side: 6}"], ["views.patch_size", "multiples of 6"]),
+        (["encoder.name=small_rsnet"], ["encoder.name", "'small_resnet'"]),
+        (
+            ["encoder={voxel_mm: [1, 1, 5]}", "views.patch_size=24"],
+            ["encoder.voxel_mm: (1.0, 1.0, 5.0)", "preprocessing.spacing_mm: (4.0"],
+        ),
+        (["objective={name: mae}"], ["objective.name: mae cannot train a cnn", "set encoder.name: vit"]),
+        (["objective={name: spark}", VIT], ["objective.name: spark cannot train a vit", "set encoder.name"]),
+        (["init={path: a.pth, origin: nnssl}"], ["init.origin: nnssl has weights for resenc_unet"]),
+        (["cards=[]"], ["give either manifest", "or cards"]),
+        (["manifest=manifest.csv"], ["give either manifest", "or cards"]),
+        (["label_maps=maps.csv"], ["label_maps", "or give manifest, not cards"]),
+        (["crops.points=points.csv"], ["crops.points", "or give manifest, not cards"]),
+        (["sampler.balance=site"], ["sampler.balance", "or give manifest, not cards"]),
+        (["pairs=same_subject"], ["pairs.name: same_subject needs the sessions of a manifest"]),
     ],
 )
-def test_an_encoder_that_the_method_cannot_use(
-    method: str, encoder: str, working_folder: Path, fewlabel: Command, on_cards: tuple[str, ...]
+def test_what_the_configuration_shows_is_refused_by_a_run_and_a_dry_run_alike(
+    overrides: list[str], parts: list[str], working_folder: Path, fewlabel: Command, on_cards: tuple[str, ...]
 ) -> None:
-    outcome = fewlabel(*on_cards, f"objective={{name: {method}}}", f"encoder={encoder}")
-    assert_one_line(outcome, 2, f"objective.name: {method} cannot train a", "set encoder.name")
-    assert not (working_folder / "runs/bad/metrics.jsonl").exists()
+    said = []
+    for flags in ([], ["--dry-run"]):
+        outcome = fewlabel(*on_cards, *overrides, *flags)
+        assert_one_line(outcome, 2, *parts)
+        said.append(outcome.stderr)
+    assert said[0] == said[1]
+    assert not (working_folder / "runs/bad").exists()
+
+
+def test_channels_that_the_scans_do_not_have(
+    working_folder: Path, fewlabel: Command, on_cards: tuple[str, ...]
+) -> None:
+    assert_one_line(fewlabel(*on_cards, "encoder.in_channels=2"), 2, "encoder.in_channels: 2", "1 channel(s)")
+    assert not (working_folder / "runs/bad").exists()
 
 
 @pytest.fixture
@@ -109,7 +122,7 @@ def test_a_scan_that_cannot_be_used_is_named_by_its_row(
     )
     assert_one_line(outcome, 1, "1 of its scans cannot be used (row 3)", "build_refused.csv")
     assert reason in (manifest.parent / "build_refused.csv").read_text(encoding="utf-8")
-    assert not (manifest.parent / "run/metrics.jsonl").exists()
+    assert not (manifest.parent / "run").exists()
 
 
 def test_a_look_needs_labels(manifest: Path, fewlabel: Command) -> None:
@@ -122,7 +135,7 @@ def test_a_look_needs_labels(manifest: Path, fewlabel: Command) -> None:
     ]
     outcome = fewlabel(*command, "training.evaluate_every=1")
     assert_one_line(outcome, 1, "training.evaluate_every", "--link", "leave it empty")
-    assert not (manifest.parent / "store").exists()
+    assert not (manifest.parent / "store").exists() and not (manifest.parent / "run").exists()
 
 
 def test_a_look_at_a_manifests_labels_and_the_best_encoder(manifest: Path, fewlabel: Command) -> None:

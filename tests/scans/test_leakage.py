@@ -13,6 +13,7 @@ from toolkit.errors import DataError
 from toolkit.scans.fingerprints import NUM_BITS, clusters
 from toolkit.scans.leakage import manifest_seen, refuse_held_out, split_manifest, units_of
 from toolkit.scans.manifest import COLUMNS, read_manifest
+from toolkit.splits import record_seen
 
 
 def prints(count: int) -> list[bytes]:
@@ -103,6 +104,24 @@ def test_held_out_scans_are_refused_by_each_reason(
     refuse_held_out(manifest_seen(rows), [written(stranger, tmp_path / "stranger.csv")])
 
 
+def test_a_start_from_an_encoder_that_saw_the_test_is_refused(rows: pd.DataFrame, tmp_path: Path) -> None:
+    """By file, subject and likeness, as the pretraining itself; and one that does not say what it saw."""
+    train, test = rows.loc[8:], manifest_seen(rows.loc[[0]])
+    path = written(rows.loc[[0]], tmp_path / "test.csv")
+    refuse_held_out(manifest_seen(train), [path])
+    for held_out, where in (([test], "^init.path: "), ([path], r"test\.csv: init\.path: "), ([], "^init.path: ")):
+        with pytest.raises(DataError, match=f"{where}.*no pretrained_on.json"):
+            refuse_held_out(manifest_seen(train), held_out, before=tmp_path)
+        refuse_held_out(manifest_seen(train), held_out, before=tmp_path, allow=True)
+    record_seen(tmp_path, manifest_seen(rows.loc[[0]].assign(subject="new", content_hash="")))
+    for held_out, where in (([test], "^init.path: "), ([path], r"test\.csv: init\.path: ")):
+        with pytest.raises(DataError, match=rf"{where}.*as near-duplicates \(row 1: sub00\)"):
+            refuse_held_out(manifest_seen(train), held_out, before=tmp_path)
+    refuse_held_out(manifest_seen(train), [], before=tmp_path)
+    record_seen(tmp_path, manifest_seen(train))
+    refuse_held_out(manifest_seen(train), [test, path], before=tmp_path)
+
+
 def test_a_manifest_of_before_fingerprints_is_read(rows: pd.DataFrame, tmp_path: Path) -> None:
     old = read_manifest(written(rows.drop(columns=["fingerprint", "session"]), tmp_path / "old.csv"))
     assert old["fingerprint"].tolist() == old["session"].tolist() == [""] * 120
@@ -187,3 +206,5 @@ def test_a_side_with_one_label_of_several_is_refused(tmp_path: Path) -> None:
     assert done.exit_code == 1
     assert "the test side would have the label 'a' alone, of 2" in done.stderr and "--test-share" in done.stderr
     assert not (tmp_path / "out").exists()
+    unlabelled = CliRunner().invoke(app, [*small(tmp_path, "aaaaaaaaab", "xxxxxxxxxx"), "--stratify", "site"])
+    assert unlabelled.exit_code == 0 and "label b: no test subject, of 1" in unlabelled.output

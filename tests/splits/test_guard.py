@@ -236,16 +236,35 @@ def test_after_public_scans_and_people_of_one_key_both_are_known_again(tmp_path:
         refuse_seen(second, Seen([B], ["h3"], ["cc1"]), near=same_start)
 
 
-def test_weights_of_which_nobody_knows_what_they_saw_are_warned_of(
+def test_other_peoples_weights_are_warned_of(tmp_path: Path, log_lines: pytest.LogCaptureFixture) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder in (first, second):
+        folder.mkdir()
+    record_seen(first, ["a"], unknown="weights of medicalnet")
+    record_seen(second, ["b"], before=first)
+    for folder in (first, second):
+        log_lines.clear()
+        refuse_seen(folder, ["other"])
+        assert ["of medicalnet: nothing can tell" in line for line in log_lines.messages] == [True]
+
+
+def test_an_encoder_without_a_record_is_refused_and_so_is_one_that_started_from_it(
     tmp_path: Path, log_lines: pytest.LogCaptureFixture
 ) -> None:
     first, second, third = (tmp_path / name for name in ("first", "second", "third"))
     for folder in (first, second, third):
         folder.mkdir()
-    record_seen(first, ["a"], unknown="weights of medicalnet")
     record_seen(second, ["b"], before=first)
-    record_seen(third, ["c"], before=tmp_path)  # a folder without a record
-    for folder, origin in ((first, "of medicalnet"), (second, "of medicalnet"), (third, "without a record")):
+    record_seen(third, ["c"], before=second)
+    for folder, message in (
+        (first, f"first: no {SEEN_FILE}, so nothing says .* allow_seen in a study"),
+        (second, "second: started from an encoder without a record, so nothing says"),
+        (third, "third: started from an encoder without a record, so nothing says"),
+    ):
+        for test in (["other"], [], Seen(["other"], ["t1"], ["g1"])):
+            with pytest.raises(DataError, match=message):
+                refuse_seen(folder, test, near=same_start)
         log_lines.clear()
-        refuse_seen(folder, ["other"])
-        assert [origin in line and "nothing can tell" in line for line in log_lines.messages] == [True]
+        refuse_seen(folder, ["b"], allow=True)
+        assert "an encoder without a record: nothing can tell" in log_lines.messages[0]
+        assert ("1 test subject(s)" in log_lines.text) == (folder != first)  # what is known is told

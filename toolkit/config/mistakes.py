@@ -43,8 +43,10 @@ def _line(detail: Any, schema: type[Section], values: dict[str, Any]) -> str:
         )
     if detail["type"] == "union_tag_not_found":
         return f"{path}.{_discriminator(detail)}: missing; it says which one is meant"
-    message = detail["msg"].removeprefix("Value error, ")
+    message: str = detail["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
+    if not keys and detail["type"] == "value_error":
+        return message  # of the whole configuration: it names its keys itself
     allowed = allowed_values(field) if field else ""
     allowed = f"; allowed: {allowed}" if allowed and detail["type"] != "literal_error" else ""
     given = "" if detail["type"] == "value_error" else f" (got {detail['input']!r:.80})"

@@ -31,6 +31,16 @@ ScanEncoderConfig = SmallResNetConfig
 """Of the network that a CPU can train; see `toolkit.encoders.networks` for all."""
 
 
+def refuse_other_voxels(config: NetworkConfig, preprocessing: Preprocessing) -> None:
+    """Raises a ConfigError where a network is made for voxels of another size than the preprocessing's."""
+    voxel_mm = getattr(config, "voxel_mm", None)
+    if voxel_mm and voxel_mm != preprocessing.spacing_mm:
+        raise ConfigError(
+            f"encoder.voxel_mm: {voxel_mm}, but preprocessing.spacing_mm: {preprocessing.spacing_mm}; give both "
+            "the same, or leave voxel_mm empty"
+        )
+
+
 class ScanEncoder(nn.Module):
     """A network of any family, and the preprocessing that its input needs.
 
@@ -52,12 +62,7 @@ class ScanEncoder(nn.Module):
 
     def __init__(self, config: NetworkConfig, preprocessing: Preprocessing) -> None:
         super().__init__()
-        voxel_mm = getattr(config, "voxel_mm", None)
-        if voxel_mm and voxel_mm != preprocessing.spacing_mm:
-            raise ConfigError(
-                f"encoder.voxel_mm: {voxel_mm}, but preprocessing.spacing_mm: {preprocessing.spacing_mm}; give both "
-                "the same, or leave voxel_mm empty"
-            )
+        refuse_other_voxels(config, preprocessing)
         self.config: Any = config
         self.preprocessing = preprocessing
         self.network = build_network(config)

@@ -18,26 +18,31 @@ def manifest_seen(rows: pd.DataFrame) -> Seen:
     return Seen(rows["subject"].tolist(), rows["content_hash"].tolist(), rows["fingerprint"].tolist())
 
 
-def refuse_held_out(pretraining: Seen, held_out: Sequence[Path | Seen], *, allow: bool = False) -> None:
-    """Stops when pretraining would see a scan that is to be tested on.
+def refuse_held_out(
+    pretraining: Seen, held_out: Sequence[Path | Seen], *, before: Path | None = None, allow: bool = False
+) -> None:
+    """Stops when pretraining would see a scan that is to be tested on, or starts from an encoder that saw one.
 
     Args:
         pretraining: What pretraining will see.
         held_out: Scans that will be tested on, or manifests that list them.
+        before: Folder of a saved encoder that pretraining starts from.
         allow: Only warn.
 
     Raises:
-        DataError: A subject, a file or a near-duplicate of theirs is in the pretraining data, with the list; or a
-            manifest cannot be read.
+        DataError: A subject, a file or a near-duplicate of theirs is in the pretraining data, with the list; or nothing
+            says what was seen `before`, whether anything is held out or not; or a manifest cannot be read.
     """
-    for test in held_out:
-        if isinstance(test, Seen):
-            refuse_overlap(pretraining, test, near=near_any, allow=allow)
-            continue
+    for test in held_out or [Seen([])]:
+        where = "" if isinstance(test, Seen) else f"{test}: "
         try:
-            refuse_overlap(pretraining, manifest_seen(read_manifest(test)), near=near_any, allow=allow)
+            shown = test if isinstance(test, Seen) else manifest_seen(read_manifest(test))
+            refuse_overlap(pretraining, shown, near=near_any, allow=allow)
+            if before is not None:
+                where += "init.path: "
+                refuse_pretrained_on(before, shown, allow=allow)
         except DataError as error:
-            raise DataError(f"{test}: {error}") from None
+            raise DataError(f"{where}{error}") from None
 
 
 def refuse_pretrained_on(encoder: Path, test: Seen, *, allow: bool = False) -> None:

@@ -4,7 +4,9 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+
+from pydantic import model_validator
 
 from toolkit.cards import data_digest, data_root, fetch, load_card
 from toolkit.config import Section
@@ -30,9 +32,10 @@ class PretrainingScans(Section):
     """Or data cards whose scans share one space with an atlas; their test subjects are left out."""
     held_out: tuple[Path, ...] = ()
     """Manifests of scans to test on, such as the test.csv of `fewlabel data split`. A run that would see one of their
-    subjects, files or near-duplicates is refused."""
+    subjects, files or near-duplicates is refused, and so is one that starts from an encoder that saw one."""
     allow_held_out: bool = False
-    """Only warn of that: to study the leak itself."""
+    """Only warn of that, to study the leak itself; and of a start from an encoder that has no record of what it saw,
+    where you know it."""
     preprocessing: Preprocessing = Preprocessing()
     store: Path | None = None
     """Where preprocessed scans are kept, for all runs. Default: `store` beside the manifest or with the cards' data."""
@@ -41,14 +44,16 @@ class PretrainingScans(Section):
     sampler: SamplerConfig = SamplerConfig()
     crops: CropConfig = CropConfig()
 
-    def refuse_mixtures(self) -> None:
-        """Raises a `ConfigError` unless these are the keys of a manifest, or those of cards."""
+    @model_validator(mode="after")
+    def _no_mixture(self) -> Self:
         if bool(self.manifest) == bool(self.cards):
-            raise ConfigError("give either manifest (your own scans) or cards (registered ones)")
-        if self.cards and (self.label_maps or self.crops.points):
-            raise ConfigError(
-                "label_maps, crops.points: are of a manifest's scans; leave them out, or give manifest, not cards"
+            raise ValueError("give either manifest (your own scans) or cards (registered ones)")
+        if self.cards and (self.label_maps or self.crops.points or self.sampler.balance):
+            raise ValueError(
+                "label_maps, crops.points, sampler.balance: are of a manifest's scans; leave them out, or give "
+                "manifest, not cards"
             )
+        return self
 
     def digests(self) -> dict[str, str]:
         """By which data a run is known again: cards, or the manifest with its tables and label maps.
@@ -66,22 +71,26 @@ class PretrainingScans(Section):
                 found["label maps"] = label_maps_digest(rows, self.label_maps)
         return found
 
-    def open(self, channels: int) -> "OpenScans":
+    def open(self, channels: int, before: Path | None = None) -> "OpenScans":
         """Refuses what is held out, and stores what is not stored yet.
 
         Args:
             channels: That each scan must have.
+            before: Folder of a saved encoder that training starts from.
 
         Raises:
             ConfigError: The cards' scans have other channels.
-            DataError: A scan is held out or cannot be used, or a table cannot.
+            DataError: A scan is held out, or nothing says whether one was seen `before`; or a scan or a table cannot be
+                used.
         """
-        return self._of_manifest(self.manifest, channels) if self.manifest else self._of_cards(channels)
+        if self.manifest:
+            return self._of_manifest(self.manifest, channels, before)
+        return self._of_cards(channels, before)
 
-    def _of_manifest(self, manifest: Path, channels: int) -> "OpenScans":
+    def _of_manifest(self, manifest: Path, channels: int, before: Path | None) -> "OpenScans":
         rows = read_manifest(manifest)
         seen = manifest_seen(rows)
-        refuse_held_out(seen, self.held_out, allow=self.allow_held_out)
+        refuse_held_out(seen, self.held_out, before=before, allow=self.allow_held_out)
         store = self.store or manifest.parent / "store"
         volumes, _ = store_manifest(manifest, self.preprocessing, store, channels=channels, label_maps=self.label_maps)
         about: dict[str, Any] = {"sessions": rows["session"].tolist()}
@@ -91,12 +100,13 @@ class PretrainingScans(Section):
             about["points"] = read_points(self.crops.points, rows)
         return OpenScans(volumes, seen, about)
 
-    def _of_cards(self, channels: int) -> "OpenScans":
+    def _of_cards(self, channels: int, before: Path | None) -> "OpenScans":
         registered = read_registered([(card, fetch(card)) for card in map(load_card, self.cards)], self.preprocessing)
         if wrong := {len(scan.volume.array) for scan in registered.scans} - {channels}:
             raise ConfigError(f"encoder.in_channels: {channels}, but the scans have {wrong.pop()} channel(s)")
         seen = registered.seen("pool", "pretraining")
-        refuse_held_out(seen, [*self.held_out, registered.seen("test")], allow=self.allow_held_out)
+        held_out = [*self.held_out, registered.seen("test")]
+        refuse_held_out(seen, held_out, before=before, allow=self.allow_held_out)
         volumes = registered.store(self.store or data_root() / "store", self.preprocessing)
         return OpenScans(volumes, seen, {}, registered)
 

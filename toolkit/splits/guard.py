@@ -16,6 +16,7 @@ from toolkit.errors import DataError
 SEEN_FILE = "pretrained_on.json"
 FORMAT = 2
 """Of `SEEN_FILE`. The first had subjects alone, and no number."""
+UNRECORDED = "an encoder without a record"
 MAX_LISTED = 20
 _PSEUDONYM = re.compile(r"([0-9a-f]{8})\.[0-9a-f]{16}")  # the mark of its key, then the digest
 
@@ -86,7 +87,7 @@ def record_seen(
         folder: The encoder's folder.
         seen: The pretraining data; subjects or groups suffice where there are no scans.
         before: Folder of a saved encoder that pretraining started from: what that one saw, this one saw too.
-        unknown: Weights that pretraining started from, in words, if nothing says what those saw; `refuse_seen` warns.
+        unknown: Other people's weights that pretraining started from, in words; `refuse_seen` warns of them.
     """
     record = _record(seen if isinstance(seen, Seen) else Seen(list(seen)))
     if before is not None and (before / SEEN_FILE).is_file():
@@ -96,7 +97,7 @@ def record_seen(
         record["num_without_fingerprint"] += earlier.get("num_without_fingerprint", 0)
         unknown = unknown or earlier.get("unknown", "")
     elif before is not None:
-        unknown = unknown or "an encoder without a record"
+        unknown = unknown or UNRECORDED
     if unknown:
         record["unknown"] = unknown
     (folder / SEEN_FILE).write_text(json.dumps(record) + "\n", encoding="utf-8")
@@ -114,19 +115,24 @@ def refuse_seen(
         allow: Only warn.
 
     Raises:
-        DataError: Pretraining saw something of the test, or nothing says what it saw; or not all subjects of both are
-            pseudonyms of one key, or all of them none, so that nobody can tell; and `allow` is false.
+        DataError: Pretraining saw something of the test; or the encoder, or one of fewlabel's that it started from, has
+            no record of what it saw; or not all subjects of both are pseudonyms of one key, or all of them none, so
+            that nobody can tell; and `allow` is false.
     """
     path = folder / SEEN_FILE
-    if not path.is_file():
-        if not allow:
-            raise DataError(
-                f"{folder}: no {SEEN_FILE}, so nothing says that its pretraining left the test subjects out"
-            )
+    record = _read_record(path) if path.is_file() else None
+    unknown = record.get("unknown", "") if record else UNRECORDED
+    if unknown == UNRECORDED and not allow:
+        what = f"started from {UNRECORDED}" if record else f"no {SEEN_FILE}"
+        raise DataError(
+            f"{folder}: {what}, so nothing says that its pretraining left the test subjects out; pretrain anew, or if "
+            "you know that it did, allow_seen in a study (allow_held_out where a pretraining starts from it)"
+        )
+    if unknown:
+        said = f"started from {unknown}" if record else f"is {unknown}"
+        log.warning("%s: %s: nothing can tell whether a test subject was seen", folder, said)
+    if record is None:
         return
-    record = _read_record(path)
-    if record.get("unknown"):
-        log.warning("%s: started from %s: nothing can tell whether those saw a test subject", folder, record["unknown"])
     _refuse(record, test if isinstance(test, Seen) else Seen(list(test)), near, allow)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from toolkit.config import Section
 from toolkit.encoders.networks.recomputing import recomputed
+from toolkit.errors import ConfigError
 from toolkit.registry import Registry
 
 Family = Literal["cnn", "vit", "swin"]
@@ -64,6 +65,11 @@ class NetworkConfig(Section):
     def refusal(self, sides: Sequence[int]) -> str:
         """Why patches of these sides do not fit, in one clause; empty where they do."""
         return "" if self.fits(sides) else f"{self.name} takes {self.wanted}"
+
+    def refuse(self, key: str, patch_size: Sides) -> None:
+        """Raises a ConfigError that names `key` where patches of this size do not fit."""
+        if reason := self.refusal(triple(patch_size)):
+            raise ConfigError(f"{key}: {patch_size} does not fit the encoder: {reason}")
 
     @model_validator(mode="after")
     def _patches_fit(self) -> Self:
