@@ -13,7 +13,7 @@ from toolkit.scans import PatchBatches, StoredVolume, ViewConfig, Volume, Volume
 from toolkit.scans.crops import CropConfig
 from toolkit.scans.pairs import OverlappingCrops
 from toolkit.scans.rendering import Renderer
-from toolkit.scans.sampler import SamplerConfig
+from toolkit.scans.sampler import SamplerConfig, SubjectSampler
 from toolkit.scans.views import apply_parameters
 from toolkit.training.step import ShardDataset, Shards
 
@@ -75,6 +75,20 @@ def test_a_part_reads_and_renders_its_own_rows_only(
     monkeypatch.setattr(StoredVolume, "crop", lambda *args: reads.append(args) or crop(*args))
     batches.batch(0, 1, 3)
     assert len(reads) == 2  # two samples; both views of each come from one read
+
+
+def test_a_step_is_dealt_once_however_many_portions_and_views_it_has(
+    stored: list[StoredVolume], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = PatchBatches(stored, CONFIG, 6, seed=3, sampler=TEN, pairs=OverlappingCrops(), num_views=3)
+    dealt: list[int] = []
+    rows = SubjectSampler.rows
+    monkeypatch.setattr(SubjectSampler, "rows", lambda self, step: dealt.append(step) or rows(self, step))
+    for step in (0, 1, 0):
+        for shard in range(3):
+            batches.batch(step, shard, 3)
+            batches.sample_ids(step, shard, 3)
+    assert dealt == [0, 1, 0]
 
 
 def test_a_batch_that_does_not_part_evenly_is_refused(stored: list[StoredVolume]) -> None:

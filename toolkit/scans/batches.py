@@ -87,6 +87,8 @@ class PatchBatches:
         self._centres = Centres(volumes, crops or CropConfig(), seed, points)
         self._rows = Rows(self._centres, subjects, sessions or [""] * len(volumes))
         self._renderer = Renderer(volumes, config.patch_size, num_threads)
+        # Of the last step alone: portions and views of a batch ask again for what all of them share.
+        self._dealt: tuple[int, tuple[np.ndarray, np.ndarray]] | None = None
         self._chosen: dict[int, dict[int, list[Place]]] = {}
         check_pairs(self.pairs, self._rows)
         self.num_samples = len(volumes) * self._crops_per_scan
@@ -145,9 +147,11 @@ class PatchBatches:
 
     def samples(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Epochs and sample numbers of a step, (B,) each: scan * crops_per_scan + number of the crop."""
-        scans, visits = self._sampler.rows(step)
-        epochs, crops = np.divmod(visits, self._crops_per_scan)
-        return epochs, scans * self._crops_per_scan + crops
+        if self._dealt is None or self._dealt[0] != step:
+            scans, visits = self._sampler.rows(step)
+            epochs, crops = np.divmod(visits, self._crops_per_scan)
+            self._dealt = step, (epochs, scans * self._crops_per_scan + crops)
+        return self._dealt[1]
 
     def views(self, step: int, view: int, rows: slice = slice(None)) -> np.ndarray:
         """View number `view` of samples of a step as they were trained on, (B, C, patch, patch, patch).
