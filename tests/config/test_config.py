@@ -95,6 +95,21 @@ def test_unknown_method_gets_the_nearest(write) -> None:  # type: ignore[no-unty
     )
 
 
+@pytest.mark.parametrize("text", ["objective: masking\ndata: {card: x}", "data: {card: x}"])
+def test_a_name_alone_chooses_among_sections(write, text: str) -> None:  # type: ignore[no-untyped-def]
+    overrides = [] if "masking" in text else ["objective=masking"]
+    assert load(write("a.yaml", text), Config, overrides).objective == Masking()
+    with pytest.raises(ConfigError, match=r"objective\.name: no 'maskin'; did you mean 'masking'\?"):
+        load(write("b.yaml", text), Config, ["objective=maskin"])
+
+
+def test_a_name_alone_replaces_the_section_of_the_file(write) -> None:  # type: ignore[no-untyped-def]
+    path = write("a.yaml", "objective: {name: contrast, temperature: 0.5}\ndata: {card: x}")
+    assert load(path, Config, ["objective=masking"]).objective == Masking()
+    with pytest.raises(ConfigError, match=r"data: input should be a valid .*got 'masking'"):  # one section, no choice
+        load(path, Config, ["data=masking"])
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -26,6 +26,33 @@ def test_a_script_without_a_main_guard_is_told_so_in_one_line(tmp_path: Path) ->
     assert 'if __name__ == "__main__":' in done.stdout
 
 
+NO_PROCESS = """
+import multiprocessing, resource
+from toolkit.errors import DataError
+from toolkit.scans.isolated import isolated, num_cores
+
+if __name__ == "__main__":
+    {cause}
+    try:
+        print(list(isolated(num_cores, [()] * 3, num_workers=2, timeout_s=20)))
+    except DataError as error:
+        print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    "cause",
+    ["multiprocessing.set_executable('/nowhere/python')", "resource.setrlimit(resource.RLIMIT_NOFILE, (8, 8))"],
+    ids=["no Python", "no files"],
+)
+def test_processes_that_cannot_start_are_one_line(tmp_path: Path, cause: str) -> None:
+    (tmp_path / "script.py").write_text(NO_PROCESS.format(cause=cause))
+    script = [sys.executable, tmp_path / "script.py"]
+    done = subprocess.run(script, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("the processes that read scans cannot start") and done.stdout.count("\n") == 1
+
+
 KILLED = """
 import os, pathlib, signal, sys, time
 from toolkit.scans.isolated import isolated

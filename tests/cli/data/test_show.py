@@ -102,6 +102,21 @@ def test_it_reads_views_alone_or_a_recipes_configuration(scan: Path, tmp_path: P
     assert not np.array_equal(picture(target), pictures[0])
 
 
+def test_it_finds_a_configuration_by_its_name(scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `fewlabel run` does: of the working folder first."""
+    monkeypatch.chdir(tmp_path)
+    target = tmp_path / "views.png"
+    (tmp_path / "configs/study").mkdir(parents=True)
+    (tmp_path / "configs/study/mine.yaml").write_text("output: runs/x\nviews: {patch_size: 12}\n")
+    for arguments in (["--config", "study/mine"], ["patch_size=12"]):
+        result = show(scan, "--views", 1, "--out", target, *arguments)
+        assert result.exit_code == 0, result.output
+        (tmp_path / f"{len(arguments)}.png").write_bytes(target.read_bytes())
+    np.testing.assert_array_equal(picture(tmp_path / "2.png"), picture(tmp_path / "1.png"))
+    wrong = show(scan, "--config", "study/mein")
+    assert wrong.exit_code == 2 and "did you mean 'study/mine'?" in wrong.stderr
+
+
 def test_seed_epoch_and_sample_choose_the_views(scan: Path, tmp_path: Path) -> None:
     found = []
     for options in ([], ["--seed", 1], ["--epoch", 1], ["--sample", 1], []):
