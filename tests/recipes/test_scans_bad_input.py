@@ -39,6 +39,10 @@ VIT = "encoder={name: vit, patch_size: 8, token_side: 4, hidden_size: 12, num_la
         (["training.batch_size=1"], ["training.batch_size", "> 1"]),
         (["training.micro_batch_size=1"], ["training.micro_batch_size", "> 1"]),
         (["training.num_tokens=9"], ["training.num_tokens: scans have no tokens"]),
+        (
+            ["training.keep_best={metric: knn_accuracy}"],
+            ["training: keep_best.metric: knn_accuracy needs evaluate_every"],
+        ),
         (["views.patch_size=6"], ["views.patch_size: 6 does not fit", "sides from 8"]),
         (["encoder.patch_size=4"], ["encoder", "4", "sides from 8"]),
         (["encoder={name: vit, token_side: 6}"], ["views.patch_size", "multiples of 6"]),

@@ -102,6 +102,8 @@ def test_held_out_scans_are_refused_by_each_reason(
     refuse_held_out(manifest_seen(rows), [path], allow=True)
     stranger = test.assign(subject="new", content_hash="f" * 64, fingerprint=prints(200)[-1].hex())
     refuse_held_out(manifest_seen(rows), [written(stranger, tmp_path / "stranger.csv")])
+    with pytest.raises(DataError, match=r"^\S*nowhere.csv: cannot be read"):  # named once
+        refuse_held_out(manifest_seen(rows), [tmp_path / "nowhere.csv"])
 
 
 def test_a_start_from_an_encoder_that_saw_the_test_is_refused(rows: pd.DataFrame, tmp_path: Path) -> None:

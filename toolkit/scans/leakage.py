@@ -35,8 +35,8 @@ def refuse_held_out(
     """
     for test in held_out or [Seen([])]:
         where = "" if isinstance(test, Seen) else f"{test}: "
+        shown = test if isinstance(test, Seen) else manifest_seen(read_manifest(test))
         try:
-            shown = test if isinstance(test, Seen) else manifest_seen(read_manifest(test))
             refuse_overlap(pretraining, shown, near=near_any, allow=allow)
             if before is not None:
                 where += "init.path: "

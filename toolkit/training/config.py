@@ -79,6 +79,8 @@ class TrainingConfig(Section):
     def _fits_together(self) -> "TrainingConfig":
         if self.num_epochs is not None and self.num_tokens is not None:
             raise ValueError("num_epochs and num_tokens are both given; keep one")
+        if self.keep_best and self.keep_best.metric == "knn_accuracy" and self.evaluate_every is None:
+            raise ValueError("keep_best.metric: knn_accuracy needs evaluate_every; give it, or take effective_rank")
         if self.micro_batch_size is not None and self.batch_size % self.micro_batch_size:
             raise ValueError(f"micro_batch_size {self.micro_batch_size} does not divide batch_size {self.batch_size}")
         return self
