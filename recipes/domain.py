@@ -47,7 +47,8 @@ class ScanLeg(Section):
     study: label_efficiency.LabelEfficiency
 
     @model_validator(mode="after")
-    def _patches_fit(self) -> Self:
+    def _fits_together(self) -> Self:
+        self.pretrain.refuse_weights()
         self.pretrain.encoder.refuse("study.atlas.patch_size", self.study.atlas.patch_size)
         return self
 

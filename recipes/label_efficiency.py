@@ -50,7 +50,8 @@ class LabelEfficiency(Section):
     external: dict[str, External] = Field(default_factory=dict)
     """Public models as reference lines, by the name that the tables give them."""
     allow_seen: bool = False
-    """Test on subjects that pretraining saw: only to study the leak itself."""
+    """Test on subjects that pretraining saw, to study the leak itself; or an encoder that has no record of what it saw,
+    where you know it."""
 
 
 class Config(LabelEfficiency, RunConfig):

@@ -81,14 +81,18 @@ class Pretraining(PretrainingScans):
             raise ValueError("pairs.name: same_subject needs the sessions of a manifest; take another policy")
         return self
 
+    def refuse_weights(self) -> None:
+        """Raises a ConfigError where those to start from are of another network. A comparison has several."""
+        if self.init:
+            key_map(self.init.origin, self.encoder.name)
+
 
 class Config(Pretraining, RunConfig):
     """The recipe's configuration."""
 
     @model_validator(mode="after")
     def _weights_fit(self) -> Self:
-        if self.init:
-            key_map(self.init.origin, self.encoder.name)
+        self.refuse_weights()
         return self
 
     def folder(self) -> RunFolder:

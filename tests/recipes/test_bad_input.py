@@ -90,13 +90,22 @@ def test_a_truncated_scan(working_folder: Path, fewlabel: Command, tmp_path: Pat
         assert not (tmp_path / str(size)).exists()
 
 
-def test_patches_of_a_study_that_the_encoder_does_not_take_are_refused_before_it_is_pretrained(
-    fewlabel: Command, tmp_path: Path
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("study.atlas.patch_size=10", ["scans: study.atlas.patch_size: 10 does not fit", "multiples of 4"]),
+        ("pretrain.init={path: a.pth, origin: nnssl}", ["scans: init.origin: nnssl has weights for resenc_unet"]),
+        ("pretrain.objective={name: spark}", ["scans.pretrain: objective.name: spark cannot train a vit"]),
+    ],
+)
+def test_what_does_not_fit_the_encoder_is_refused_before_it_is_pretrained(
+    override: str, parts: list[str], fewlabel: Command, tmp_path: Path
 ) -> None:
     vit = "scans.pretrain.encoder={name: vit, patch_size: 8, token_side: 4, hidden_size: 12, num_heads: 2}"
-    arguments = (f"output={tmp_path / 'run'}", vit, "scans.study.atlas.patch_size=10", "--dry-run")
-    outcome = fewlabel("run", "domain", "--config", "tiny.yaml", *arguments)
-    assert_one_line(outcome, 2, "scans: study.atlas.patch_size: 10 does not fit the encoder", "multiples of 4")
+    arguments = (f"output={tmp_path / 'run'}", vit, f"scans.{override}")
+    for flags in ([], ["--dry-run"]):
+        assert_one_line(fewlabel("run", "domain", "--config", "tiny.yaml", *arguments, *flags), 2, *parts)
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_unknown_language(working_folder: Path, fewlabel: Command) -> None:
