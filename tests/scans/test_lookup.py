@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from toolkit.scans import Preprocessing, build_store, lookup, preprocess, read_volume, sources
+from toolkit.scans import Preprocessing, build, build_store, lookup, preprocess, read_volume, sources, volumes
 from toolkit.scans.lookup import series_files
 from toolkit.scans.manifest import content_hash, scan_files
 
@@ -55,6 +55,29 @@ def test_a_damaged_file_leaves_its_own_series_to_its_reader(tmp_path: Path, spre
     damaged.write_bytes(damaged.read_bytes()[:700])
     assert uid.encode() in damaged.read_bytes()
     assert found(spread).keys() == set(spread) - {spread[2]}
+
+
+@pytest.mark.parametrize("num_series", [1, 2])
+def test_a_build_of_few_looks_a_tree_up_once(
+    tmp_path: Path, spread: list[str], looked_at: list[str], num_series: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several are looked for before they are read; one alone by its reader, once for both its hash and its voxels."""
+    searched: list[Path] = []
+    really = volumes.find_series
+    monkeypatch.setattr(volumes, "find_series", lambda *place: searched.append(place[0]) or really(*place))
+    known = [content_hash(scan_files(path)) for path in spread[:num_series]]
+    rows = [f"{path},{number},{known[number]}" for number, path in enumerate(spread[:num_series])]
+    (tmp_path / "manifest.csv").write_text("\n".join(["path,subject,content_hash", *rows]))
+    searched.clear()
+    monkeypatch.setattr(build, "isolated", in_this_process)
+    made = build_store(tmp_path / "manifest.csv", SPEC, tmp_path / "store").made
+    assert len(made) == num_series
+    assert len(searched) == (1 if num_series == 1 else 0)
+    assert sorted(looked_at) == ([] if num_series == 1 else sorted(map(str, (tmp_path / "in").rglob("*.dcm"))))
+
+
+def in_this_process(function, tasks, **_: object):
+    return ((number, function(*task)) for number, task in enumerate(tasks))
 
 
 def test_a_build_asks_each_folder_once(tmp_path: Path, spread: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

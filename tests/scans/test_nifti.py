@@ -1,15 +1,17 @@
 """NIfTI: a header is believed only if the file bears it out, and a checksum only if it was read."""
 
+import errno
 import gzip
 import tracemalloc
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-from toolkit.scans import read_volume
+from toolkit.scans import nifti, read_volume
 from toolkit.scans.audit.look import look
 from toolkit.scans.labels import file_affine
 from toolkit.scans.nifti import is_unplaced
@@ -85,6 +87,21 @@ def test_every_flipped_byte_of_a_gzip_file_is_seen(tmp_path: Path, image: nib.Ni
         damaged[place] ^= 1 << int(rng.integers(8))
         path.write_bytes(damaged)
         assert reason_of(path) in (Reason.CHECKSUM, Reason.TRUNCATED, Reason.UNREADABLE, Reason.INCONSISTENT)
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+def test_an_error_of_the_disk_is_none_of_the_file(
+    tmp_path: Path, image: nib.Nifti1Image, name: str, monkeypatch
+) -> None:
+    def failing(*_: object) -> Iterator[bytes]:
+        yield image.to_bytes()[:1000]
+        raise OSError(errno.EIO, "Input/output error")
+
+    nib.save(image, tmp_path / name)
+    monkeypatch.setattr(nifti, "unpacked_chunks", failing)
+    with pytest.raises(ScanError, match="Input/output error") as caught:
+        read_volume(tmp_path / name)
+    assert caught.value.reason == Reason.UNREADABLE
 
 
 @pytest.mark.parametrize("kept", [0, 1, 20, 300, -9, -1])

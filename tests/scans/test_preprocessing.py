@@ -32,6 +32,16 @@ def test_the_scale_of_the_raw_intensities_does_not_matter(textured: np.ndarray) 
     assert one.spacing_mm == pytest.approx((2.0, 2.0, 2.0))
 
 
+@pytest.mark.parametrize("spacing_mm", [1.0, 2.0])
+def test_the_raw_scan_is_overwritten_on_demand_alone(textured: np.ndarray, spacing_mm: float) -> None:
+    raw, spec = textured.copy(), Preprocessing(spacing_mm=(spacing_mm,) * 3)
+    kept = preprocess(Volume(raw, np.eye(4)), spec)
+    np.testing.assert_array_equal(raw, textured)
+    found = preprocess(Volume(raw, np.eye(4)), spec, overwrite=True)
+    np.testing.assert_array_equal(found.array, kept.array)
+    assert np.shares_memory(found.array, raw) == (spacing_mm == 1)
+
+
 def test_a_mask_overrides_the_foreground_rule(textured: np.ndarray) -> None:
     mask = np.zeros((20, 22, 24), bool)
     mask[:10] = True

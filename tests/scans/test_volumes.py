@@ -10,6 +10,7 @@ import SimpleITK as sitk
 from toolkit.console import log
 from toolkit.errors import DataError
 from toolkit.scans import Volume, read_volume
+from toolkit.scans.cohort import write_series
 
 
 def saved(path: Path, data: np.ndarray, affine: np.ndarray) -> Path:
@@ -42,6 +43,21 @@ def test_nrrd_gives_what_nifti_gives(tmp_path: Path, ramp: Volume) -> None:
     volume = read_volume(tmp_path / "a.nrrd")
     np.testing.assert_allclose(volume.affine, ramp.affine, atol=1e-5)
     np.testing.assert_array_equal(volume.array, ramp.array)
+
+
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.nrrd", "a.mha", "series"])
+@pytest.mark.parametrize("slope", [1.0, 0.37])
+def test_whole_numbers_take_half_the_memory(tmp_path: Path, ramp: Volume, name: str, slope: float) -> None:
+    scan = Volume(np.rint(ramp.array * 10) * np.float32(slope), ramp.affine)
+    if name == "series":
+        write_series(scan, tmp_path / name, rescale=(slope, -5 * slope))
+    else:
+        image = sitk.ReadImage(str(saved(tmp_path / "source.nii", scan.array[0], scan.affine)))
+        sitk.WriteImage(image, tmp_path / name)
+    plain, small = read_volume(tmp_path / name), read_volume(tmp_path / name, whole=True)
+    assert (plain.array.dtype, small.array.dtype) == (np.float32, np.int16 if slope == 1 else np.float32)
+    np.testing.assert_array_equal(small.array, plain.array)
+    np.testing.assert_allclose(plain.array, scan.array, rtol=1e-5)
 
 
 def test_channels_come_first(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import functools
 import hashlib
 import re
 import time
-from collections.abc import Container, Iterable
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,11 @@ from toolkit.scans.preprocessing import BELOW_IS_HU, Preprocessing, is_hounsfiel
 from toolkit.scans.reasons import Reason
 from toolkit.scans.sources import Sources
 from toolkit.scans.store import StoredVolume, VolumeStore, store_key
-from toolkit.scans.volumes import Volume, one_line_errors, quiet_readers, read_files, read_volume
+from toolkit.scans.volumes import Volume, one_line_errors, quiet_readers, read_files
 
 REFUSED_FILE = "build_refused.csv"
 MAX_LISTED = 20
 SOURCES_FILE = "sources.jsonl"
-FEW = 4
-"""So many scans are stored in the process that asks: others take seconds to start."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +72,8 @@ def build_store(
         folder: The store.
         label_maps: Where each scan's label map lies; see `labels.label_map_paths`.
         channels: How many a scan must have; by default any number.
-        num_workers: Processes; by default one a core. Up to `FEW` scans are read by this one, which takes seconds less
-            to begin; a file that crashes its reader then ends this process, where otherwise it costs its own scan.
+        num_workers: Processes; by default one a core. A file that crashes its reader, or that unpacks to more than the
+            memory holds, costs its own scan and nothing else.
         timeout_s: A scan that takes longer is refused.
         verify: Read every source again and compare it with its content hash.
         only: Build no other rows than these, from 0.
@@ -103,11 +101,10 @@ def build_store(
             todo.append(number)
     _warn_of_percentiles(rows["modality"], spec)
     num_workers = num_workers or num_cores()
-    shared = [paths[number] for number in todo] if len(todo) > FEW else []
-    files = series_files(shared, num_workers=num_workers, timeout_s=timeout_s)
+    files = series_files([paths[number] for number in todo], num_workers=num_workers, timeout_s=timeout_s)
     columns = list(zip(paths, rows["content_hash"], rows["modality"], masks, strict=True))
     tasks = [(*columns[number], spec, folder, channels, files.get(paths[number])) for number in todo]
-    results = _results(tasks, num_workers, timeout_s)
+    results = isolated(store_scan, tasks, num_workers=min(num_workers, max(len(tasks), 1)), timeout_s=timeout_s)
     for place, result in track(results, "Storing scans", total=len(tasks)):
         number = todo[place]
         if isinstance(result, Lost):
@@ -223,7 +220,8 @@ def _stored(
     if not re.fullmatch("[0-9a-f]{64}", recorded):  # rows with the same wrong hash would share one scan
         raise DataError(f"content_hash is {recorded!r}, not 64 hex digits; `fewlabel data audit` writes it")
     with one_line_errors(path):
-        if content_hash(files or scan_files(path)) != recorded:
+        files = files or scan_files(path)
+        if content_hash(files) != recorded:
             raise DataError("changed since the manifest was written; write it anew with `fewlabel data audit`")
         hashes = recorded, content_hash(scan_files(label_map)) if label_map else ""
     key = key_of(*hashes, spec)
@@ -231,7 +229,7 @@ def _stored(
 
     def make() -> Volume:
         # Nobody holds the raw scan besides `preprocess`, so that it is freed midway.
-        scan = preprocess(_read(path, files, modality, spec, channels, made), spec)
+        scan = preprocess(_read(path, files, modality, spec, channels, made), spec, overwrite=True)
         made["voxels"] = scan.array.size
         return scan
 
@@ -244,14 +242,9 @@ def _stored(
 
 
 def _read(
-    path: str,
-    files: list[Path] | None,
-    modality: str,
-    spec: Preprocessing,
-    channels: int | None,
-    made: dict[str, Any],
+    path: str, files: list[Path], modality: str, spec: Preprocessing, channels: int | None, made: dict[str, Any]
 ) -> Volume:
-    volume = read_files(files, path) if files else read_volume(path)
+    volume = read_files(files, path, whole=True)
     made["voxels_read"] = volume.array.size
     if channels is not None and len(volume.array) != channels:
         raise DataError(_wrong_channels(len(volume.array), channels))
@@ -275,11 +268,3 @@ def _wrong_channels(found: int, wanted: int) -> str:
         f"the scan has {found} channels where {wanted} are wanted; a 4-D file (a time series, diffusion, several "
         "echoes) counts as channels: keep one volume of it"
     )
-
-
-def _results(
-    tasks: list[tuple[Any, ...]], num_workers: int, timeout_s: float
-) -> Iterable[tuple[int, dict[str, Any] | Lost]]:
-    if len(tasks) <= FEW:
-        return ((number, store_scan(*task)) for number, task in enumerate(tasks))
-    return isolated(store_scan, tasks, num_workers=min(num_workers, len(tasks)), timeout_s=timeout_s)

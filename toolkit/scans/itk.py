@@ -1,5 +1,6 @@
-"""NRRD and MetaImage: the header held against its data files, which may lie beside it and nowhere else; then ITK."""
+"""NRRD and MetaImage: ITK reads the header, once it was held against its data files, which lie beside it or nowhere."""
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,9 +9,10 @@ from typing import Literal
 import numpy as np
 import SimpleITK as sitk
 
-from toolkit.scans.orientation import check_affine, empty_for
+from toolkit.scans.orientation import check_affine
 from toolkit.scans.promises import check_packed, check_size, check_voxels, unpack, unpacked_chunks
 from toolkit.scans.reasons import COLOUR, Reason, ScanError
+from toolkit.scans.voxels import FileVoxels, Voxels
 
 SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
 
@@ -27,12 +29,18 @@ _META_BYTES = {"CHAR": 1, "SHORT": 2, "INT": 4, "LONG": 4, "LONG_LONG": 8, "FLOA
 _ORIENTATION = re.compile(
     rb"^(?:space(?: directions)?:|(?:TransformMatrix|Rotation|Orientation) *=)", re.MULTILINE | re.IGNORECASE
 )
+_KINDS = {
+    sitk.sitkInt8: "i1", sitk.sitkUInt8: "u1", sitk.sitkInt16: "i2", sitk.sitkUInt16: "u2", sitk.sitkInt32: "i4",
+    sitk.sitkUInt32: "u4", sitk.sitkInt64: "i8", sitk.sitkUInt64: "u8", sitk.sitkFloat32: "f4", sitk.sitkFloat64: "f8",
+}  # fmt: skip
+"""NumPy's names of ITK's numbers."""
+_ORDER: dict[str, Literal["<", ">"]] = {"little": "<", "big": ">", "false": "<", "true": ">"}
 _PACKING: dict[str, Literal["gzip", "bz2"]] = {"gzip": "gzip", "gz": "gzip", "bzip2": "bz2", "bz2": "bz2"}
 
 
 @dataclass(frozen=True)
 class _Promise:
-    """What a header says of its voxels: where they are and how many bytes."""
+    """What a header says of its voxels: where they are, in what form, and how many bytes."""
 
     sizes: list[int]
     item_bytes: int
@@ -40,38 +48,70 @@ class _Promise:
     files: list[str]  # none: they follow the header
     header_bytes: int
     skip: int = 0
+    order: Literal["<", ">", ""] = ""  # of the bytes; not said
+    is_spaced: bool = True  # where nothing is said of spacing, ITK takes 1 mm
 
     @property
     def num_bytes(self) -> int:
         return int(np.prod(self.sizes, dtype=object)) * self.item_bytes
 
 
-def read_itk(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Voxels (I, J, K) or (I, J, K, C), float32, and the affine to RAS world millimetres.
+def read_itk(path: Path, *, whole: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Voxels (I, J, K) or (I, J, K, C), and the affine to RAS world millimetres.
+
+    Args:
+        path: The file, or the header of several.
+        whole: See `Voxels`.
 
     Raises:
         ScanError: Data are not as many as the header says, packed data are damaged, a data file is missing or lies
-            outside the header's folder, or the image has not 3 dimensions.
+            outside the header's folder, the header does not say the voxels' spacing or says what `check_affine`
+            refuses, or the image has not 3 dimensions.
     """
     promise = _promise(path)
     check_voxels(int(np.prod(promise.sizes, dtype=object)), path)
+    if not promise.is_spaced:
+        raise ScanError(Reason.NO_POSITION, path, "the header does not say how far apart voxels are; write it there")
     data_files = _confined(promise, path)
-    for file in data_files:
-        _check(promise, file, len(data_files), path)
-    kind = "NrrdImageIO" if path.suffix.lower() in (".nrrd", ".nhdr") else "MetaImageIO"
-    image = sitk.ReadImage(str(path), imageIO=kind)
-    if image.GetDimension() != 3:
+    starts = [_start(promise, file, len(data_files), path) for file in data_files]
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO("NrrdImageIO" if path.suffix.lower() in (".nrrd", ".nhdr") else "MetaImageIO")
+    reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+    if reader.GetDimension() != 3:
         raise ScanError(
-            Reason.NOT_A_VOLUME, path, f"{image.GetDimension()} dimensions where a volume has 3; keep one volume"
+            Reason.NOT_A_VOLUME, path, f"{reader.GetDimension()} dimensions where a volume has 3; keep one volume"
         )
-    if image.GetPixelID() in (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64):
+    if reader.GetPixelID() in (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64):
         raise ScanError(Reason.NOT_A_VOLUME, path, COLOUR)
-    affine = ras_affine(image)
+    affine = ras_affine(reader)
     check_affine(affine, path)
+    kind = _kind(promise, reader)
+    filled = FileVoxels(reader.GetSize(), affine, kind, whole=whole) if kind else None
+    for file, start in zip(data_files, starts, strict=True):
+        if promise.packing != "text" and (promise.packing or filled):
+            with file.open("rb") as stream:
+                stream.seek(start)
+                chunks = unpacked_chunks(stream, promise.packing)
+                unpack(chunks, promise.num_bytes // len(data_files), path, filled.add if filled else None)
+    if filled:
+        return filled.array, affine
+    image = reader.Execute()  # numbers as text, several a voxel, of an order that is not said
     data = np.moveaxis(sitk.GetArrayViewFromImage(image), (0, 1, 2), (2, 1, 0))  # it was (K, J, I) or (K, J, I, C)
-    voxels = empty_for(data.shape, affine)
-    voxels[:] = data
-    return voxels, affine
+    voxels = Voxels(data.shape, affine, whole=whole)
+    voxels.put(..., data)
+    return voxels.array, affine
+
+
+def _kind(promise: _Promise, reader: sitk.ImageFileReader) -> np.dtype | None:
+    """The numbers of a file whose bytes are one number a voxel, one after the other; None for other files.
+
+    ITK would read these as well, but holds them all while they are put in order, which takes the scan twice.
+    """
+    kind = np.dtype(_KINDS.get(reader.GetPixelID(), "V"))
+    is_known = kind.itemsize == promise.item_bytes and (promise.order or kind.itemsize == 1)
+    is_plain = promise.packing != "text" and math.prod(promise.sizes) == math.prod(reader.GetSize())
+    return kind.newbyteorder(promise.order or "=") if is_known and is_plain else None
 
 
 def ras_affine(source: sitk.Image | sitk.ImageFileReader) -> np.ndarray:
@@ -137,7 +177,11 @@ def _nrrd(head: bytes) -> _Promise:
     skip = int(fields.get("byteskip", "0"))
     if int(fields.get("lineskip", "0")) or (skip and packing):
         raise ValueError("lines or packed bytes are to be skipped; write the file anew")
-    return _Promise(sizes, item_bytes, packing, files, end.end() if end else len(head), skip)
+    order = _ORDER.get(fields.get("endian", "").lower(), "")
+    directions = re.findall(r"\([^)]*\)", fields.get("spacedirections", ""))
+    spacings = [word for word in directions or fields.get("spacings", "").split() if "nan" not in word.lower()]
+    is_spaced = len(spacings) >= 3  # an axis of components has none
+    return _Promise(sizes, item_bytes, packing, files, end.end() if end else len(head), skip, order, is_spaced)
 
 
 def _meta(head: bytes) -> _Promise:
@@ -167,7 +211,10 @@ def _meta(head: bytes) -> _Promise:
         files = _numbered(pattern[1], int(pattern[2]), int(pattern[3]), int(pattern[4] or 1))
     elif named.upper() != "LOCAL":
         files = [named]
-    return _Promise(sizes, item_bytes, packing, files, read, int(fields.get("headersize", "0")))
+    order = fields.get("binarydatabyteordermsb", fields.get("elementbyteordermsb", "")).lower()
+    skip, order = int(fields.get("headersize", "0")), _ORDER.get(order, "")
+    is_spaced = not fields.keys().isdisjoint(("elementspacing", "elementsize"))
+    return _Promise(sizes, item_bytes, packing, files, read, skip, order, is_spaced)
 
 
 def _numbered(pattern: str, first: int, last: int, step: int) -> list[str]:
@@ -193,7 +240,8 @@ def _confined(promise: _Promise, path: Path) -> list[Path]:
     return found or [path]
 
 
-def _check(promise: _Promise, file: Path, num_files: int, path: Path) -> None:
+def _start(promise: _Promise, file: Path, num_files: int, path: Path) -> int:
+    """Where a data file's voxels begin; refuses one that is not as long as the header says, as far as that shows."""
     promised, rest = divmod(promise.num_bytes, num_files)
     if rest:
         raise ScanError(
@@ -210,10 +258,10 @@ def _check(promise: _Promise, file: Path, num_files: int, path: Path) -> None:
     elif promise.packing:
         if promise.packing != "bz2":
             check_packed(promised, size - start, path)
-        with file.open("rb") as stream:
-            stream.seek(start)
-            unpack(unpacked_chunks(stream, promise.packing), promised, path)
     elif promise.skip >= 0:
         check_size(promised, size - start, path)
-    elif size < promised:  # a skip of -1: the voxels are the file's last bytes
-        check_size(promised, size, path)
+    else:  # a skip of -1: the voxels are the file's last bytes
+        if size < promised:
+            check_size(promised, size, path)
+        start = size - promised
+    return start

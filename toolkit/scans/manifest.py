@@ -9,8 +9,7 @@ import pandas as pd
 from toolkit.errors import DataError
 from toolkit.registry import nearest
 from toolkit.scans import itk
-from toolkit.scans.dicom import find_series
-from toolkit.scans.volumes import is_folder, split_path
+from toolkit.scans.volumes import files_of
 
 COLUMNS = [
     "path", "subject", "study", "session", "sequence", "site", "scanner", "modality", "spacing_mm", "shape",
@@ -22,18 +21,10 @@ def scan_files(path: str) -> list[Path]:
     """The files of a manifest's `path`: those of a series, or a header and the data files that it names.
 
     Raises:
-        DataError: There is no such scan, a DICOM file is damaged, or a header names data outside its folder.
+        DataError: See `files_of`; or a DICOM file is damaged, or a header names data outside its folder.
     """
-    place, series_uid = split_path(path)
-    if is_folder(place):
-        files = [file for files in find_series(place, series_uid).values() for file in files]
-    elif place.is_file():
-        files = itk.data_files(place) if place.suffix.lower() in itk.SUFFIXES else [place]
-    else:  # also a pipe or a device, which would block whoever opens it
-        files = []
-    if not files:
-        raise DataError(f"{path}: no such scan; check the path in the manifest")
-    return files
+    files = files_of(path)
+    return itk.data_files(files[0]) if files[0].name.lower().endswith(itk.SUFFIXES) else files
 
 
 def content_hash(files: list[Path]) -> str:

@@ -1,21 +1,24 @@
 """NIfTI: the header held against the file, gzip read to its end, the rest as nibabel does it."""
 
 import io
+import zlib
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 
-from toolkit.scans.orientation import check_affine, empty_for
+from toolkit.scans.orientation import check_affine
 from toolkit.scans.promises import (
     CHUNK_BYTES,
     check_packed,
     check_size,
     check_voxels,
+    damage,
     unpack,
     unpacked_chunks,
 )
 from toolkit.scans.reasons import COLOUR, Reason, ScanError
+from toolkit.scans.voxels import FileVoxels
 
 SUFFIXES = (".nii", ".nii.gz")
 _GZIP = b"\x1f\x8b"
@@ -23,10 +26,14 @@ _HEADER_BYTES = 540  # of NIfTI-2, the longer one
 _MM = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
 
 
-def read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def read_nifti(path: Path, *, whole: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Voxels (I, J, K) or (I, J, K, C), scaled, and the affine to world millimetres.
 
     The affine is nibabel's choice: sform where its code is set, else qform, else spacing alone (`is_unplaced` tells).
+
+    Args:
+        path: The file.
+        whole: See `Voxels`.
 
     Raises:
         ScanError: The file is not as long as its header says, packed data are damaged, or there are two files.
@@ -37,7 +44,7 @@ def read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
     affine = header_affine(header)
     _check_agreement(header, affine, _MM[header.get_xyzt_units()[0]], path)
     check_affine(affine, path)
-    voxels = _Voxels(header, affine, path)
+    voxels = _empty(header, affine, path, whole)
     with path.open("rb") as file:
         unpack(unpacked_chunks(file, "gzip" if is_packed else ""), promised, path, voxels.add)
     return voxels.array, affine
@@ -65,47 +72,19 @@ def is_unplaced(path: Path) -> bool:
     return int(header["sform_code"]) == 0 and int(header["qform_code"]) == 0
 
 
-class _Voxels:
-    """A file's voxels as they come, scaled as nibabel does it; never more of the raw ones than a chunk and a plane.
-
-    Attributes:
-        array: (I, J, K) or (I, J, K, C), float32.
-    """
-
-    def __init__(self, header: nib.Nifti1Header, affine: np.ndarray, path: Path) -> None:
-        self._shape, self._kind = header.get_data_shape(), header.get_data_dtype()
-        if self._kind.kind in "cV":
-            raise ScanError(Reason.NOT_A_VOLUME, path, COLOUR)
-        if len(self._shape) < 3:
-            raise ScanError(
-                Reason.NOT_A_VOLUME, path, f"{len(self._shape)} dimensions where a volume has 3; keep one volume"
-            )
-        try:
-            slope, inter = header.get_slope_inter()
-        except nib.spatialimages.HeaderDataError as error:
-            raise ScanError(
-                Reason.INCONSISTENT, path, f"slope or intercept make no sense ({error}); mend them"
-            ) from None
-        self._scale = None if (slope, inter) in ((None, None), (1, 0)) else (np.float32(slope), np.float32(inter))
-        self._left_of_header = header.get_data_offset()
-        self._bytes, self._num_planes = bytearray(), 0
-        self.array = empty_for(self._shape, affine)
-
-    def add(self, chunk: bytes) -> None:
-        """Takes the file's next bytes."""
-        header, self._left_of_header = self._left_of_header, max(self._left_of_header - len(chunk), 0)
-        self._bytes += chunk[header:]
-        i, j, k = self._shape[:3]
-        plane_bytes = i * j * self._kind.itemsize
-        while count := min(len(self._bytes) // plane_bytes, k - self._num_planes % k):
-            volume, first = divmod(self._num_planes, k)
-            which = np.unravel_index(volume, self._shape[3:], order="F") if len(self._shape) > 3 else ()
-            raw = np.frombuffer(self._bytes[: count * plane_bytes], self._kind).reshape((i, j, count), order="F")
-            if self._scale:
-                raw = nib.volumeutils.apply_read_scaling(raw, *self._scale)
-            self.array[(slice(None), slice(None), slice(first, first + count), *which)] = raw
-            del self._bytes[: count * plane_bytes]
-            self._num_planes += count
+def _empty(header: nib.Nifti1Header, affine: np.ndarray, path: Path, whole: bool) -> FileVoxels:
+    """What the file's bytes, header and all, are to be added to."""
+    shape, kind = header.get_data_shape(), header.get_data_dtype()
+    if kind.kind in "cV":
+        raise ScanError(Reason.NOT_A_VOLUME, path, COLOUR)
+    if len(shape) < 3:
+        raise ScanError(Reason.NOT_A_VOLUME, path, f"{len(shape)} dimensions where a volume has 3; keep one volume")
+    try:
+        slope, inter = header.get_slope_inter()
+    except nib.spatialimages.HeaderDataError as error:
+        raise ScanError(Reason.INCONSISTENT, path, f"slope or intercept make no sense ({error}); mend them") from None
+    scale = None if (slope, inter) in ((None, None), (1, 0)) else (np.float32(slope), np.float32(inter))
+    return FileVoxels(shape, affine, kind, scale=scale, skip=header.get_data_offset(), whole=whole)
 
 
 def _read_header(path: Path) -> tuple[nib.Nifti1Header, bool]:
@@ -130,8 +109,8 @@ def _packed_head(file: io.BufferedReader, path: Path) -> bytes:
                 break
     except EOFError:
         pass  # short: the header's own check says so, or the whole is read again
-    except Exception as error:
-        raise ScanError(Reason.CHECKSUM, path, f"packed data are damaged ({error}); copy it again") from None
+    except (OSError, zlib.error) as error:
+        raise damage(error, path) from None
     return head[:CHUNK_BYTES]
 
 

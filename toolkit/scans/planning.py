@@ -1,5 +1,7 @@
 """What a store will take, before it is built: a few scans are timed, the others reckoned from the manifest."""
 
+import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from toolkit.scans.audit.private import writing
 from toolkit.scans.build import build_store
 from toolkit.scans.isolated import num_cores
 from toolkit.scans.preprocessing import Preprocessing
@@ -20,11 +23,11 @@ class Plan:
 
     Attributes:
         num_scans: Rows of the manifest.
-        num_left: Those that are not stored yet, before the sample.
-        num_sampled: How many of them were stored to see.
+        num_left: Those that are not stored yet.
+        num_sampled: How many of them were built to see; they are not kept.
         num_bytes: Of all scans in the store, about; None where nothing could be sampled.
         float_bytes: Of the same voxels as float32.
-        seconds: That the rest will take, about; None likewise.
+        seconds: That those left will take, about; None likewise.
         num_workers: With so many processes.
         refused: Rows of the sample that cannot be used, see `Build`.
     """
@@ -40,7 +43,7 @@ class Plan:
 
 
 def plan_store(manifest: Path, spec: Preprocessing, folder: Path, **options: Any) -> Plan:
-    """Stores up to five scans, from the smallest to the largest, and reckons what the others take.
+    """Builds up to five scans, from the smallest to the largest, and reckons what all take; nothing of them is kept.
 
     Size goes with the voxels of the stored grid, time with these and the raw ones; the manifest has `shape` and
     `spacing_mm`. A crop to the foreground is as large for the others as for the sample.
@@ -56,16 +59,19 @@ def plan_store(manifest: Path, spec: Preprocessing, folder: Path, **options: Any
     left = np.flatnonzero(before.rows["key"] == "")
     by_size = left[np.argsort(grid[left], kind="stable")]
     sample = by_size[np.unique(np.linspace(0, len(by_size) - 1, min(SAMPLE, len(by_size))).astype(int))]
-    built = build_store(manifest, spec, folder, only=sample.tolist(), **options)
+    here = manifest.parent  # which is private
+    with writing(here), tempfile.TemporaryDirectory(prefix=".plan-", dir=here) as name:
+        beside = shutil.copy(manifest, name)  # a build remembers beside its manifest what it read
+        built = build_store(Path(beside), spec, Path(name, "store"), only=sample.tolist(), **options)
     num_workers = options.get("num_workers") or num_cores()
-    made, rest = built.made, np.setdiff1d(left, sample)
+    made = built.made
     num_bytes = seconds = None
     if len(made):
         voxels, voxels_read, taken = made["voxels"].sum(), made["voxels_read"].sum(), made["seconds"].sum()
         share = voxels / grid[made["row"]].sum()  # channels make it more than 1, a crop less
         num_bytes = float(made["num_bytes"].sum() / voxels * share * grid.sum())
-        work = voxels_read / raw[made["row"]].sum() * raw[rest] + share * grid[rest]
-        seconds = float(taken / (voxels_read + voxels) * work.sum() / max(1, min(num_workers, len(rest))))
+        work = voxels_read / raw[made["row"]].sum() * raw[left] + share * grid[left]
+        seconds = float(taken / (voxels_read + voxels) * work.sum() / min(num_workers, len(left)))
     return Plan(
         len(before.rows), len(left), len(sample), num_bytes, 4.0 * grid.sum(), seconds, num_workers, built.refused
     )

@@ -7,6 +7,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 
 from toolkit.config import Section
 from toolkit.errors import DataError
+from toolkit.scans.percentiles import percentiles
 from toolkit.scans.resampling import grid_for, resample
 from toolkit.scans.volumes import Volume
 
@@ -49,7 +50,12 @@ class Preprocessing(Section):
 
 
 def preprocess(
-    volume: Volume, spec: Preprocessing, *, like: Volume | None = None, mask: np.ndarray | None = None
+    volume: Volume,
+    spec: Preprocessing,
+    *,
+    like: Volume | None = None,
+    mask: np.ndarray | None = None,
+    overwrite: bool = False,
 ) -> Volume:
     """Resamples, crops and normalises one scan.
 
@@ -59,6 +65,7 @@ def preprocess(
         like: Grid to resample onto, whole; by default a grid of `spec.spacing_mm` over the scan's own extent, cropped
             where `spec` says so.
         mask: Foreground (I, J, K) on the output grid; voxels outside become 0. Default: `spec.foreground`.
+        overwrite: The raw scan is needed no more, and its array may become the result's.
 
     Returns:
         The scan with intensities in 0-1, background 0. A label map follows by `resample(labels, it, labels=True)`.
@@ -68,7 +75,7 @@ def preprocess(
     """
     shape, in_hu = volume.shape, is_hounsfield(volume.array, spec)
     grid = like or grid_for(volume, spec.spacing_mm)
-    resampled = resample(volume, grid, outside=spec.window_hu[0] if in_hu else 0.0)
+    resampled = resample(volume, grid, outside=spec.window_hu[0] if in_hu else 0.0, copy=not overwrite)
     del volume  # where the caller does not keep it either, its memory is free from here on
     array, affine, spacing_mm = resampled.array, resampled.affine, resampled.spacing_mm
     del resampled
@@ -105,7 +112,7 @@ def intensity_range(array: np.ndarray, mask: np.ndarray, spec: Preprocessing) ->
     """The values that become 0 and 1 where the scan is not in Hounsfield units.
 
     Args:
-        array: Raw intensities.
+        array: Raw intensities, (I, J, K) float32.
         mask: Foreground, of the same shape, not empty.
         spec: The rule.
     """
@@ -114,8 +121,8 @@ def intensity_range(array: np.ndarray, mask: np.ndarray, spec: Preprocessing) ->
         squares = [np.square(plane[shown] - mean).sum() for plane, shown in zip(array, mask, strict=True)]
         deviation = np.sqrt(sum(squares) / np.count_nonzero(mask))  # NumPy's own takes several times the scan
         return float(mean - ZSCORE_REACH * deviation), float(mean + ZSCORE_REACH * deviation)
-    low, high = np.percentile(array[mask], spec.intensity_percentiles, overwrite_input=True)
-    return float(low), float(high)
+    low, high = percentiles(array, mask, spec.intensity_percentiles)
+    return low, high
 
 
 def rescale(array: np.ndarray, low: float, high: float, out: np.ndarray | None = None) -> np.ndarray:

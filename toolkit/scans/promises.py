@@ -74,8 +74,15 @@ def unpack(
     except EOFError:
         raise ScanError(Reason.TRUNCATED, path, f"packed data end after {count:,} bytes; copy it again") from None
     except (OSError, zlib.error, ValueError) as error:
-        raise ScanError(Reason.CHECKSUM, path, f"packed data are damaged ({error}); copy it again") from None
+        raise damage(error, path) from None
     check_size(promised, count, path)
+
+
+def damage(error: Exception, path: str | Path) -> Exception:
+    """What an error of unpacking means: damaged data, unless the disk or the network gave it (only these number it)."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error
+    return ScanError(Reason.CHECKSUM, path, f"packed data are damaged ({error}); copy it again")
 
 
 def unpacked_chunks(file: BinaryIO, kind: Literal["", "gzip", "bz2", "zlib"]) -> Iterator[bytes]:

@@ -23,7 +23,7 @@ def grid_for(volume: Volume, spacing_mm: tuple[float, float, float]) -> Volume:
     return Volume(np.broadcast_to(np.float32(0), (1, *shape)), affine)
 
 
-def resample(volume: Volume, like: Volume, *, labels: bool = False, outside: float = 0.0) -> Volume:
+def resample(volume: Volume, like: Volume, *, labels: bool = False, outside: float = 0.0, copy: bool = True) -> Volume:
     """Interpolates `volume` onto the grid of `like`.
 
     Args:
@@ -33,6 +33,7 @@ def resample(volume: Volume, like: Volume, *, labels: bool = False, outside: flo
             interpolation, after a Gaussian along the axes that become coarser.
         outside: What lies around the scan, beyond the outer faces of its voxels. The half voxel between such a face
             and the outermost centres has the edge's value.
+        copy: Where both grids are one, give a copy; else it may be the source's own array.
     """
     # To coarser voxels, smooth first or fine detail folds into noise.
     ratio = np.asarray(like.spacing_mm) / volume.spacing_mm
@@ -42,7 +43,7 @@ def resample(volume: Volume, like: Volume, *, labels: bool = False, outside: flo
     kind = volume.array.dtype if labels else np.float32
     to_source = np.linalg.inv(volume.affine) @ like.affine
     if like.shape == volume.shape and np.allclose(to_source, np.eye(4), rtol=0, atol=1e-6):
-        return Volume(volume.array.astype(kind), like.affine)
+        return Volume(volume.array.astype(kind, copy=copy), like.affine)
     linear, start = to_source[:3, :3], to_source[:3, 3]
     out = np.empty((len(volume.array), *like.shape), kind)
     for first in range(0, like.shape[0], _SLAB):
@@ -55,7 +56,7 @@ def resample(volume: Volume, like: Volume, *, labels: bool = False, outside: flo
                 target[first : first + size[0]] = outside
                 continue
             if sigma.any():
-                part = ndimage.gaussian_filter(part, sigma, mode="nearest", truncate=_TRUNCATE)
+                part = ndimage.gaussian_filter(part, sigma, output=kind, mode="nearest", truncate=_TRUNCATE)
             ndimage.affine_transform(
                 part,
                 linear,

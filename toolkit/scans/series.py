@@ -18,12 +18,12 @@ from pydicom.uid import (
 
 from toolkit.scans.dicom import DicomHeader, distinct, read_header
 from toolkit.scans.itk import LPS_TO_RAS
-from toolkit.scans.orientation import check_affine, empty_for
+from toolkit.scans.orientation import TILT_TOLERANCE, check_affine
 from toolkit.scans.promises import check_packed, check_voxels
 from toolkit.scans.reasons import Reason, ScanError
+from toolkit.scans.voxels import Voxels
 
 SPACING_TOLERANCE = 0.02  # of the slice distance: scanners round positions to a few micrometres, gaps are whole slices
-_TILT_TOLERANCE = 0.01  # of the slice distance, sideways: half a degree
 _SAME_PLACE_MM = 1e-3
 _GREY = ("", "MONOCHROME2")
 
@@ -43,14 +43,15 @@ class Stack:
     affine: np.ndarray
 
 
-def read_series(files: list[Path], path: str | Path) -> tuple[np.ndarray, np.ndarray]:
-    """Voxels (columns, rows, slices) in the units of the modality (HU, Bq/ml), float32, and the affine to RAS.
+def read_series(files: list[Path], path: str | Path, *, whole: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Voxels (columns, rows, slices) in the units of the modality (HU, Bq/ml), and the affine to RAS.
 
     The rescale slope and intercept, or the modality's table, are those of each slice or frame: PET has its own in each.
 
     Args:
         files: All files of one series, in any order; those that are byte for byte another one count once.
         path: What to call the series in an error.
+        whole: See `Voxels`.
 
     Raises:
         ScanError: See `stack_frames`; pixels are missing or cannot be decoded.
@@ -61,7 +62,7 @@ def read_series(files: list[Path], path: str | Path) -> tuple[np.ndarray, np.nda
         _check_pixels(header, path)
     affine = LPS_TO_RAS @ stack.affine
     check_affine(affine, path)
-    voxels = empty_for(stack.shape, affine).transpose(2, 1, 0)
+    voxels = Voxels(stack.shape, affine, whole=whole)
     places: dict[str, list[tuple[int, int]]] = {}
     for place, (file, frame) in enumerate(stack.frames):
         places.setdefault(file, []).append((place, frame))
@@ -69,9 +70,9 @@ def read_series(files: list[Path], path: str | Path) -> tuple[np.ndarray, np.nda
         data = _dataset(Path(file), path)
         decoded = _decoded(data, len(wanted), path)
         for pixels, (place, frame) in zip(decoded, sorted(wanted, key=itemgetter(1)), strict=True):
-            voxels[place] = _rescaled(pixels, data, frame)
+            voxels.put((slice(None), slice(None), place), _rescaled(pixels, data, frame).T)
         del data, pixels  # of several frames they are half the scan again
-    return voxels.transpose(2, 1, 0), affine
+    return voxels.array, affine
 
 
 def stack_frames(headers: list[DicomHeader], path: str | Path) -> Stack:
@@ -154,7 +155,7 @@ def _order(positions: np.ndarray, normal: np.ndarray, path: str | Path) -> np.nd
         raise ScanError(Reason.IRREGULAR_SPACING, path, f"irregular slice spacing, {seen}; the series is mixed")
     steps = np.diff(positions[order], axis=0)
     sideways = np.linalg.norm(steps - np.outer(steps @ normal, normal), axis=1)
-    if sideways.max() > _TILT_TOLERANCE * usual:
+    if sideways.max() > TILT_TOLERANCE * usual:
         degrees = np.degrees(np.arctan(np.median(sideways) / usual))
         raise ScanError(
             Reason.GANTRY_TILT, path, f"slices are shifted sideways, {degrees:.1f} degrees; resample it to right angles"

@@ -18,6 +18,7 @@ from toolkit.errors import DataError, DiskError
 from toolkit.files import write_atomically
 from toolkit.scans.chunks import ChunkedArray, FrameRecord, compress
 from toolkit.scans.volumes import Volume
+from toolkit.scans.voxels import fit_int16
 
 STORE_VERSION = 3
 """Part of each key (1 were memory maps). Raise it whenever one scan and spec give other voxels or another format."""
@@ -307,10 +308,8 @@ def as_int16(labels: np.ndarray) -> np.ndarray:
     Raises:
         DataError: A label is no whole number or does not fit.
     """
-    low, high = labels.min(), labels.max()
-    planes = labels.reshape(-1, *labels.shape[-2:])
-    fits = np.iinfo(np.int16)
-    if not (fits.min <= low and high <= fits.max and all((plane == np.rint(plane)).all() for plane in planes)):
+    if not all(map(fit_int16, labels.reshape(-1, *labels.shape[-2:]))):
+        low, high = labels.min(), labels.max()
         raise DataError(f"a label map has values from {low:g} to {high:g}; it takes whole numbers of 16 bits")
     return labels.astype(np.int16, copy=False)
 

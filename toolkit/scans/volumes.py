@@ -1,4 +1,4 @@
-"""Volumes from files: NIfTI, NRRD, MetaImage and DICOM series, always float32, always right-anterior-superior."""
+"""Volumes from files: NIfTI, NRRD, MetaImage and DICOM series, in right-anterior-superior order."""
 
 import contextlib
 import os
@@ -31,7 +31,8 @@ class Volume:
     """One scan.
 
     Attributes:
-        array: Intensities (C, I, J, K), float32. I runs to the right, J to anterior, K to superior.
+        array: Intensities (C, I, J, K), float32, or int16 where a reader was asked for `whole` numbers. I runs to the
+            right, J to anterior, K to superior.
         affine: Voxel indices (i, j, k, 1) to world millimetres (x, y, z, 1), shape (4, 4), as in NIfTI.
         not_finite: Share of the voxels that were NaN or infinite in the file; they have the smallest finite value now.
     """
@@ -75,7 +76,7 @@ def is_folder(place: Path) -> bool:
     return (place.parent if place.name == ANY_DEPTH else place).is_dir()
 
 
-def read_volume(path: str | Path) -> Volume:
+def read_volume(path: str | Path, *, whole: bool = False) -> Volume:
     """Reads a scan and turns its axes to RAS. Voxels are permuted and flipped, never interpolated.
 
     Nothing is allocated before the header was held against the file's size, and packed data are read to their
@@ -84,42 +85,52 @@ def read_volume(path: str | Path) -> Volume:
     Args:
         path: A NIfTI, NRRD or MetaImage file, or a folder that holds one DICOM series; `FOLDER#SERIES_UID` picks one
             of several, `FOLDER/**#SERIES_UID` one whose files lie in several folders below FOLDER.
+        whole: Give int16, half the memory, where all values are whole numbers of 16 bits; else all are float32.
 
     Raises:
         ScanError: The file is truncated, damaged, too large or inconsistent; slices are missing, doubled, unevenly
             spaced, tilted or mixed. `reason` says which.
         DataError: There is no such scan, or a folder holds no or several series.
     """
+    return read_files(files_of(path), path, whole=whole)
+
+
+def files_of(path: str | Path) -> list[Path]:
+    """The file of a scan, or those of its DICOM series; `path` is that of `read_volume`.
+
+    Raises:
+        DataError: There is no such scan, or a folder holds no or several series.
+    """
     place, series_uid = split_path(path)
     if is_folder(place):
         with one_line_errors(path):
-            files = _series_files(place, series_uid)
-        return read_files(files, path)
-    if not place.is_file():
+            return _series_files(place, series_uid)
+    if not place.is_file():  # also a pipe or a device, which would block whoever opens it
         raise DataError(f"{path}: no such scan; check the path in the manifest")
     if not is_volume_file(place):
         raise DataError(
             f"{path}: not a scan that can be read; known are {', '.join(VOLUME_SUFFIXES)} and DICOM folders"
         )
-    return read_files([place], path)
+    return [place]
 
 
-def read_files(files: list[Path], path: str | Path) -> Volume:
+def read_files(files: list[Path], path: str | Path, *, whole: bool = False) -> Volume:
     """`read_volume` where it is known which files: one volume file, or all of one DICOM series in any order.
 
     Args:
         files: The files.
         path: What to call them in an error.
+        whole: See `read_volume`.
     """
     with quiet_readers(), one_line_errors(path):
         if not all(file.stat().st_size for file in files):
             raise ScanError(Reason.TRUNCATED, path, "a file is empty; copy it again")
         if not is_volume_file(files[0]):
-            data, affine = read_series(files, path)
+            data, affine = read_series(files, path, whole=whole)
         elif files[0].name.lower().endswith(nifti.SUFFIXES):
-            data, affine = nifti.read_nifti(files[0])
+            data, affine = nifti.read_nifti(files[0], whole=whole)
         else:
-            data, affine = itk.read_itk(files[0])
+            data, affine = itk.read_itk(files[0], whole=whole)
         return _volume(data, affine, path)
 
 
@@ -155,7 +166,7 @@ def _volume(data: np.ndarray, affine: np.ndarray, path: str | Path) -> Volume:
         )
     array, affine = to_ras(data, affine)
     array = array[None] if array.ndim == 3 else np.moveaxis(array, 3, 0)
-    array = np.ascontiguousarray(array)  # as readers fill what `empty_for` gave them, nothing is copied here
+    array = np.ascontiguousarray(array)  # as readers fill `Voxels`, nothing is copied here
     return Volume(array, affine.astype(np.float64), _filled(array, path))
 
 

@@ -29,7 +29,7 @@ def build(
             metavar="RULE", help='Masks: "{folder}/{name}_seg.nii.gz", or a CSV with the columns path and label_map.'
         ),
     ] = "",
-    plan: Annotated[bool, typer.Option("--plan", help="Store a few scans, say what all take, stop.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Build a few scans, say what all take, keep none.")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Read every source again, changed or not.")] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes. Default: one a core.")] = None,
     timeout: Annotated[float, typer.Option(metavar="SECONDS", help="A scan that takes longer is refused.")] = 600.0,
@@ -58,8 +58,8 @@ def build(
     if plan:
         planned = plan_store(manifest, spec, store, **options)
         refused, path = planned.refused, None
-        lines.append(("scans", f"{planned.num_scans:,}, of which {planned.num_left:,} were not stored yet"))
-        lines.append(("sampled", f"{planned.num_sampled} of them, which are stored now"))
+        lines.append(("scans", f"{planned.num_scans:,}, of which {planned.num_left:,} are not stored yet"))
+        lines.append(("sampled", f"{planned.num_sampled} of them; none is kept"))
         if planned.num_bytes is not None and planned.seconds is not None:
             share = planned.num_bytes / planned.float_bytes
             lines.append(("size", f"about {_size(planned.num_bytes)} in all, {share:.0%} of float32's"))
