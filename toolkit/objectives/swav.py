@@ -148,7 +148,7 @@ class SwAV(ViewObjective):
     def loss(self, z: tuple[Tensor, ...]) -> Tensor:
         """Mean swapped prediction loss of both directions."""
         *_, scores0, scores1 = z
-        codes0, codes1 = self._codes(z)
+        codes0, codes1 = self._codes(scores0), self._codes(scores1)
         temperature = self.config.temperature
         return (
             swapped_prediction_loss(scores0, codes1, temperature)
@@ -157,7 +157,7 @@ class SwAV(ViewObjective):
 
     def step(self, z: tuple[Tensor, ...]) -> Step:
         """The loss, and how decided the codes are."""
-        step, entropy = super().step(z), teacher_entropy(self._codes(z)[0])
+        step, entropy = super().step(z), teacher_entropy(self._codes(z[2]))
         logs = {"teacher_entropy": entropy.of_samples, "teacher_mean_entropy": entropy.of_mean}
         return replace(step, logs={**step.logs, **logs})
 
@@ -167,13 +167,9 @@ class SwAV(ViewObjective):
         self.frozen.fill_(progress < self.config.freeze_fraction)
 
     @torch.no_grad()
-    def _codes(self, z: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        config, (*_, scores0, scores1) = self.config, z
-        codes0, codes1 = (
-            sinkhorn(scores, config.epsilon, config.sinkhorn_iterations, gather=config.gather)
-            for scores in (scores0, scores1)
-        )
-        return codes0, codes1
+    def _codes(self, scores: Tensor) -> Tensor:
+        config = self.config
+        return sinkhorn(scores, config.epsilon, config.sinkhorn_iterations, gather=config.gather)
 
     @torch.no_grad()
     def _level_prototypes(self) -> None:
