@@ -89,5 +89,5 @@ def test_a_folder_above_the_series_says_where_they_are(tmp_path: Path, head: Vol
     with pytest.raises(DataError, match=r"in: no DICOM images in this folder; .*in/a/b has some, so name that one"):
         read_volume(tmp_path / "in")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"no DICOM images in this folder$"):
+    with pytest.raises(DataError, match=r"no DICOM images in this folder; check the path$"):
         read_volume(tmp_path / "empty")

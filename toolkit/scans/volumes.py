@@ -137,7 +137,8 @@ def read_files(files: list[Path], path: str | Path, *, whole: bool = False) -> V
 def _series_files(folder: Path, series_uid: str) -> list[Path]:
     series = find_series(folder, series_uid)
     if not series:
-        raise DataError(f"{folder}: {f'no DICOM series {series_uid}' if series_uid else _where_images_are(folder)}")
+        missing = f"no DICOM series {series_uid}; check the path" if series_uid else _where_images_are(folder)
+        raise DataError(f"{folder}: {missing}")
     if len(series) > 1:
         raise DataError(
             f"{folder}: {len(series)} DICOM series in one folder; name one as {folder}#{next(iter(series))}"
@@ -150,7 +151,7 @@ def _where_images_are(folder: Path) -> str:
         for here in islice(folders_below(folder), 1, MOST_FOLDERS_LOOKED_AT):
             if any(map(looks_like_dicom, map(Path, files_in(here)))):
                 return f"no DICOM images in this folder; {here} has some, so name that one"
-    return "no DICOM images in this folder"
+    return "no DICOM images in this folder; check the path"
 
 
 def _volume(data: np.ndarray, affine: np.ndarray, path: str | Path) -> Volume:
