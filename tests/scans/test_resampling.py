@@ -102,6 +102,13 @@ def test_a_coarser_grid_averages_instead_of_picking() -> None:
     assert coarse.array[:, 2:-2, 2:-2, 2:-2].std() < 0.15  # 1 if single voxels were picked, 1/8 for plain means
 
 
+@pytest.mark.parametrize("spacing", [(2.0, 2.0, 3.0), (4.0, 4.0, 4.0), (0.7, 0.9, 2.0)])
+def test_whole_numbers_give_what_float32_gives(ramp: Volume, spacing: tuple[float, float, float]) -> None:
+    whole = Volume(np.random.default_rng([0]).integers(-999, 999, (2, 20, 16, 12), dtype=np.int16), ramp.affine)
+    expected = resample(Volume(whole.array.astype(np.float32), ramp.affine), grid_for(ramp, spacing))
+    np.testing.assert_array_equal(resample(whole, grid_for(ramp, spacing)).array, expected.array)
+
+
 def test_labels_are_never_mixed(ramp: Volume) -> None:
     ids = Volume(np.random.default_rng([0]).choice([0.0, 3.0, 90.0], (1, 20, 16, 12)).astype(np.float32), ramp.affine)
     found = np.unique(resample(ids, grid_for(ids, (2.0, 2.0, 2.0)), labels=True).array)

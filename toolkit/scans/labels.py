@@ -91,7 +91,7 @@ def resampled_label_map(path: str, like: Volume) -> np.ndarray:
     if len(raw.array) != 1:
         raise DataError(f"{path}: a label map of {len(raw.array)} channels; keep one number a voxel")
     raw = Volume(as_int16(raw.array), raw.affine)
-    labels: np.ndarray = resample(raw, like, labels=True, copy=False).array[0]
+    labels: np.ndarray = resample(raw, like, labels=True).array[0]
     if raw.array.any() and not labels.any():
         raise DataError(f"{path}: none of its labels lies in the scan; does it belong to another one?")
     return labels

@@ -99,7 +99,8 @@ def preprocess(
             raise DataError(f"a scan of shape {shape} has one intensity only ({low:g}); look at the scan")
         if not in_hu:
             rescale(channel, low, high, out=channel)
-        channel[~shown] = 0
+        for plane, shown_here in zip(channel, shown, strict=True):  # as a whole, ~shown would be a second mask
+            plane[~shown_here] = 0
     return Volume(array, affine)
 
 
