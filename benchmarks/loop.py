@@ -4,9 +4,10 @@
 
 On the CPU. All sides get the same weights, batches, AdamW, learning rate and clipping, make their batches in the loop,
 and use the same threads. `fit` does what it does for users: metrics, collapse monitors, TensorBoard. Both sides of a
-comparison train in one process, in a thread each, and take turns of a few steps, so that a machine that slows down
-slows both. A turn is timed from one batch that the loop asks for to the one so many steps later; a ratio is the median
-over the turns of the ratio of two that follow each other. First, a few steps of `fit` must give the weights that the
+comparison train in one process, in a thread each, and hand over after each step, so that a machine that slows down
+slows both (with checkpoints after each turn, since saving goes on beside the steps that follow). A step is timed from
+one batch that the loop asks for to the next; a ratio is the median over the turns of the ratio of two turns that were
+taken together. First, a few steps of `fit` must give the weights that the
 peers get, or the benchmark fails.
 
 Ratios (samples a second, ours/peer): `bare_scans`, `bare_text` (at least .97); `checkpoint_scans`, `checkpoint_text`
@@ -55,11 +56,13 @@ class Turns:
         steps: Of one turn.
         number: Turns of each side that count.
         first: Steps before the first turn, so that what happens every so often falls into the middle of a turn.
+        hand_over: After how many steps the other side goes on; they divide `steps`.
     """
 
     steps: int
     number: int
     first: int = 0
+    hand_over: int = 1
 
     @property
     def num_steps(self) -> int:
@@ -76,7 +79,7 @@ class Stopwatch:
         self.mine = threading.Semaphore(0)
         self.other: Stopwatch | None = None
         self.finished = False
-        self._began = 0.0
+        self._began = self._turn = 0.0
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self.batches, name)
@@ -95,9 +98,12 @@ class Stopwatch:
 
     def _look(self, step: int) -> None:
         past = step - self.turns.first
-        if past >= 0 and past % self.turns.steps == 0:
+        if past >= 0 and past % self.turns.hand_over == 0:
             if past:
-                self.seconds.append(time.perf_counter() - self._began)
+                self._turn += time.perf_counter() - self._began
+            if past and past % self.turns.steps == 0:
+                self.seconds.append(self._turn)
+                self._turn = 0.0
             self._let_the_other_go_on()
             self._began = time.perf_counter()
 
@@ -281,10 +287,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         plain, saving, trainer = fewlabel(folder), fewlabel(folder, checkpoint_every=50), hf_trainer(folder)
-        short = Turns(5, options.turns)
-        long = Turns(50, max(5, options.turns // 2), first=25)  # a checkpoint falls into the middle of each
+        short = Turns(LOG_EVERY, options.turns)
+        long = Turns(50, max(5, options.turns // 2), first=25, hand_over=50)  # a checkpoint falls into each's middle
         if options.quick:
-            short, long = Turns(2, 5), Turns(4, 5, first=2)
+            short, long = Turns(2, 5), Turns(4, 5, first=2, hand_over=4)
             saving = fewlabel(folder, checkpoint_every=4)
         for leg in legs(folder / "store", options.quick, num_threads):
             for peer in (bare, trainer):

@@ -65,7 +65,7 @@ def preprocess(
         like: Grid to resample onto, whole; by default a grid of `spec.spacing_mm` over the scan's own extent, cropped
             where `spec` says so.
         mask: Foreground (I, J, K) on the output grid; voxels outside become 0. Default: `spec.foreground`.
-        overwrite: The raw scan is needed no more, and its array may become the result's.
+        overwrite: The raw scan is needed no more; its memory may become the result's, or be given back.
 
     Returns:
         The scan with intensities in 0-1, background 0. A label map follows by `resample(labels, it, labels=True)`.
@@ -75,7 +75,7 @@ def preprocess(
     """
     shape, in_hu = volume.shape, is_hounsfield(volume.array, spec)
     grid = like or grid_for(volume, spec.spacing_mm)
-    resampled = resample(volume, grid, outside=spec.window_hu[0] if in_hu else 0.0, copy=not overwrite)
+    resampled = resample(volume, grid, outside=spec.window_hu[0] if in_hu else 0.0, overwrite=overwrite)
     del volume  # where the caller does not keep it either, its memory is free from here on
     array, affine, spacing_mm = resampled.array, resampled.affine, resampled.spacing_mm
     del resampled

@@ -1,5 +1,8 @@
 """From one grid of voxels to another, through both affines, a slab at a time so that memory stays small."""
 
+import ctypes
+import mmap
+import sys
 from itertools import product
 
 import numpy as np
@@ -23,7 +26,9 @@ def grid_for(volume: Volume, spacing_mm: tuple[float, float, float]) -> Volume:
     return Volume(np.broadcast_to(np.float32(0), (1, *shape)), affine)
 
 
-def resample(volume: Volume, like: Volume, *, labels: bool = False, outside: float = 0.0, copy: bool = True) -> Volume:
+def resample(
+    volume: Volume, like: Volume, *, labels: bool = False, outside: float = 0.0, overwrite: bool = False
+) -> Volume:
     """Interpolates `volume` onto the grid of `like`.
 
     Args:
@@ -33,7 +38,8 @@ def resample(volume: Volume, like: Volume, *, labels: bool = False, outside: flo
             interpolation, after a Gaussian along the axes that become coarser.
         outside: What lies around the scan, beyond the outer faces of its voxels. The half voxel between such a face
             and the outermost centres has the edge's value.
-        copy: Where both grids are one, give a copy; else it may be the source's own array.
+        overwrite: The source is needed no more: where both grids are one its array is the result's, and else its
+            memory is given back as it is used up.
     """
     # To coarser voxels, smooth first or fine detail folds into noise.
     ratio = np.asarray(like.spacing_mm) / volume.spacing_mm
@@ -43,13 +49,14 @@ def resample(volume: Volume, like: Volume, *, labels: bool = False, outside: flo
     kind = volume.array.dtype if labels else np.float32
     to_source = np.linalg.inv(volume.affine) @ like.affine
     if like.shape == volume.shape and np.allclose(to_source, np.eye(4), rtol=0, atol=1e-6):
-        return Volume(volume.array.astype(kind, copy=copy), like.affine)
+        return Volume(volume.array.astype(kind, copy=not overwrite), like.affine)
     linear, start = to_source[:3, :3], to_source[:3, 3]
     out = np.empty((len(volume.array), *like.shape), kind)
-    for first in range(0, like.shape[0], _SLAB):
-        size = min(_SLAB, like.shape[0] - first), *like.shape[1:]
-        origin = start + linear[:, 0] * first
-        box, low = _needed(linear, origin, size, volume.shape, sigma)
+    firsts = range(0, like.shape[0], _SLAB)
+    sizes = [(min(_SLAB, like.shape[0] - first), *like.shape[1:]) for first in firsts]
+    origins = [start + linear[:, 0] * first for first in firsts]
+    boxes = [_needed(linear, *where, volume.shape, sigma) for where in zip(origins, sizes, strict=True)]
+    for number, (first, size, origin, (box, low)) in enumerate(zip(firsts, sizes, origins, boxes, strict=True)):
         for source, target in zip(volume.array, out, strict=True):
             part = source[box]
             if not part.size:
@@ -68,7 +75,23 @@ def resample(volume: Volume, like: Volume, *, labels: bool = False, outside: flo
                 prefilter=False,
             )
         out[:, first : first + size[0]][:, _beyond(linear, origin, size, volume.shape)] = outside
+        if overwrite:
+            later = [along[0] for along, _ in boxes[number + 1 :]]
+            for source in volume.array:
+                _give_back(source[: min((planes.start for planes in later), default=None)])
+                _give_back(source[max((planes.stop for planes in later), default=0) :])
     return Volume(out, like.affine)
+
+
+def _give_back(planes: np.ndarray) -> None:
+    """Lets the system have the memory of planes that nobody reads again; they may read as zeros from here on."""
+    if sys.platform != "linux" or not (planes.flags.c_contiguous and planes.flags.writeable):
+        return
+    first = -(-planes.ctypes.data // mmap.PAGESIZE) * mmap.PAGESIZE  # whole pages only: others live in the rest
+    last = (planes.ctypes.data + planes.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
+    if last > first:
+        advice = ctypes.c_void_p(first), ctypes.c_size_t(last - first), mmap.MADV_DONTNEED
+        ctypes.CDLL(None).madvise(*advice)
 
 
 def _beyond(linear: np.ndarray, origin: np.ndarray, size: tuple[int, ...], shape: tuple[int, ...]) -> np.ndarray:
