@@ -6,9 +6,9 @@ On the CPU. All sides get the same weights, batches, AdamW, learning rate and cl
 and use the same threads. `fit` does what it does for users: metrics, collapse monitors, TensorBoard. Both sides of a
 comparison train in one process, in a thread each, and hand over after each step, so that a machine that slows down
 slows both (with checkpoints after each turn, since saving goes on beside the steps that follow). A step is timed from
-one batch that the loop asks for to the next; a ratio is the median over the turns of the ratio of two turns that were
-taken together. First, a few steps of `fit` must give the weights that the
-peers get, or the benchmark fails.
+one batch that the loop asks for to the next; a ratio is the median over the turns of four rounds of the ratio of two
+turns that were taken together. First, a few steps of `fit` must give the weights that the peers get, or the benchmark
+fails.
 
 Ratios (samples a second, ours/peer): `bare_scans`, `bare_text` (at least .97); `checkpoint_scans`, `checkpoint_text`
 (every 50 steps against never, at least .98); `trainer_text`, `trainer_scans` (at least 1). `bare`, `checkpoint` and
@@ -16,6 +16,7 @@ Ratios (samples a second, ours/peer): `bare_scans`, `bare_text` (at least .97); 
 """
 
 import argparse
+import copy
 import os
 import statistics
 import tempfile
@@ -45,7 +46,7 @@ except ModuleNotFoundError as missing:
     refuse_without(missing)
 
 LR, WEIGHT_DECAY, CLIP_NORM, LOG_EVERY, NEVER = 1e-3, 1e-4, 1.0, 10, 10**9
-WARM_UP_TURNS = 2
+WARM_UP_TURNS, ROUNDS = 2, 4
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Turns:
 
     Attributes:
         steps: Of one turn.
-        number: Turns of each side that count.
+        number: Turns of each side that count, in one round.
         first: Steps before the first turn, so that what happens every so often falls into the middle of a turn.
         hand_over: After how many steps the other side goes on; they divide `steps`.
     """
@@ -142,8 +143,21 @@ class Leg:
         return objective
 
     def rates(self, ours: Train, peer: Train, turns: Turns) -> tuple[list[float], list[float]]:
-        """Samples a second of each turn that counts, of both sides."""
-        watches = [Stopwatch(self.batches, turns) for _ in range(2)]
+        """Samples a second of each turn that counts, of both sides.
+
+        Where a training's arrays come to lie makes its steps a percent or two slower or faster, all along. So there are
+        several rounds of new trainings, and the sides begin in turn.
+        """
+        found: tuple[list[float], list[float]] = [], []
+        for number in range(ROUNDS):
+            order = (1, -1)[number % 2]
+            pair = self._round(*(ours, peer)[::order], turns)
+            for rates, more in zip(found, pair[::order], strict=True):
+                rates.extend(more)
+        return found
+
+    def _round(self, first: Train, second: Train, turns: Turns) -> tuple[list[float], list[float]]:
+        watches = [Stopwatch(copy.deepcopy(self.batches), turns) for _ in range(2)]  # they remember what was drawn
         watches[0].other, watches[1].other = watches[1], watches[0]
 
         def side(watch: Stopwatch, train: Train) -> None:
@@ -152,7 +166,7 @@ class Leg:
             watch.run(lambda: train(objective, watch, turns.num_steps))
 
         with ThreadPoolExecutor(2) as pool:
-            running = [pool.submit(side, watch, train) for watch, train in zip(watches, (ours, peer), strict=True)]
+            running = [pool.submit(side, watch, train) for watch, train in zip(watches, (first, second), strict=True)]
             watches[0].mine.release()
             for one in running:
                 one.result()
@@ -287,10 +301,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         plain, saving, trainer = fewlabel(folder), fewlabel(folder, checkpoint_every=50), hf_trainer(folder)
-        short = Turns(LOG_EVERY, options.turns)
-        long = Turns(50, max(5, options.turns // 2), first=25, hand_over=50)  # a checkpoint falls into each's middle
+        short = Turns(LOG_EVERY, max(2, options.turns // ROUNDS))
+        # A checkpoint falls into the middle of each.
+        long = Turns(50, max(2, options.turns // (2 * ROUNDS)), first=25, hand_over=50)
         if options.quick:
-            short, long = Turns(2, 5), Turns(4, 5, first=2, hand_over=4)
+            short, long = Turns(2, 2), Turns(4, 2, first=2, hand_over=4)
             saving = fewlabel(folder, checkpoint_every=4)
         for leg in legs(folder / "store", options.quick, num_threads):
             for peer in (bare, trainer):

@@ -207,8 +207,12 @@ def one_line_errors(path: str | Path) -> Iterator[None]:
         ) from None
     except EOFError:
         raise ScanError(Reason.TRUNCATED, path, "ends too early; copy it again") from None
+    except OSError as error:
+        if error.errno is None:
+            raise _unreadable(error, path) from error
+        advice = "the disk or the network failed; look there, and run it again"
+        raise ScanError(Reason.UNREADABLE, path, f"{os.strerror(error.errno)}: {advice}") from error
     except (
-        OSError,
         zlib.error,
         struct.error,
         ArithmeticError,
@@ -219,8 +223,10 @@ def one_line_errors(path: str | Path) -> Iterator[None]:
         RuntimeError,
         nib.filebasedimages.ImageFileError,
     ) as error:
-        # ITK's message is long and names the file again; what went wrong is its end.
-        said = " ".join(str(error).replace(os.fspath(path), "").split()) or type(error).__name__
-        raise ScanError(
-            Reason.UNREADABLE, path, f"cannot be read, truncated or damaged ({said[-200:]}); copy it again"
-        ) from error
+        raise _unreadable(error, path) from error
+
+
+def _unreadable(error: Exception, path: str | Path) -> ScanError:
+    # ITK's message is long and names the file again; what went wrong is its end.
+    said = " ".join(str(error).replace(os.fspath(path), "").split()) or type(error).__name__
+    return ScanError(Reason.UNREADABLE, path, f"cannot be read, truncated or damaged ({said[-200:]}); copy it again")

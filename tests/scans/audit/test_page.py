@@ -109,6 +109,22 @@ def test_no_hidden_count_follows_from_the_others() -> None:
             assert not mark.any() or not shown.size or (mark.sum() > 1 and counts[mark].sum() >= 5)
 
 
+def test_a_tail_of_single_persons_does_not_follow_from_their_number() -> None:
+    hidden = hidden_counts(np.array([[100], [40], [1], [1], [1], [1], [1]]))[:, 0]
+    assert hidden.tolist() == [False, True, True, True, True, True, True]  # five ones alone would sum to five
+
+
+def test_a_hidden_count_does_not_follow_from_several_rows_and_columns() -> None:
+    """The 2 is rows 1 and 2 less columns 1 and 2."""
+    persons = np.array([[3, 4, 20, 20], [3, 3, 2, 20], [20, 20, 4, 3], [20, 20, 3, 3]])
+    hidden = hidden_counts(persons)
+    places = [tuple(place) for place in np.argwhere(hidden)]
+    sums = np.array([[place[axis] == n for place in places] for axis in (0, 1) for n in range(4)], float)
+    for number in range(len(places)):  # another table with the same sums has another count there
+        alone = np.eye(len(places))[number]
+        assert np.linalg.matrix_rank(np.vstack([sums, alone])) > np.linalg.matrix_rank(sums), places[number]
+
+
 def test_bars_of_few_persons_are_not_drawn() -> None:
     studies = [(f"s{n}", f"{n}-{k}") for n in range(30) for k in range(1 if n < 13 else 2 if n < 28 else 9)]
     manifest = pd.DataFrame(studies, columns=["subject", "study"])

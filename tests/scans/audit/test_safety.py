@@ -153,7 +153,7 @@ def test_a_run_that_refuses_scans_names_nobody(
     assert names_in(printed.encode()) == []
     assert "error: " in printed and "row " in printed and "build_refused.csv" in printed
     kept = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
-    assert [path.name for path in kept if names_in(str(path.relative_to(tmp_path)).encode() + path.read_bytes())] == []
+    assert kept == []  # what could hold a name is not even begun
     refused = tmp_path / "private" / "build_refused.csv"
     assert names_in(refused.read_bytes()) and refused.stat().st_mode & 0o077 == 0
 

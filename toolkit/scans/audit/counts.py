@@ -63,8 +63,8 @@ def label_table(manifest: pd.DataFrame) -> Table | None:
 def hidden_counts(persons: np.ndarray) -> np.ndarray:
     """Which counts of persons are not shown: those of one to four, and others from which these would follow.
 
-    The sum of a row or column may stand elsewhere, so where something is hidden in one it is two counts at least, and
-    five persons.
+    The sum of a row or column may stand elsewhere, so where something is hidden in one it is two counts at least, more
+    persons than one each, and nothing that all sums together give.
 
     Args:
         persons: (rows, columns); one column may be the sum of others.
@@ -75,12 +75,28 @@ def hidden_counts(persons: np.ndarray) -> np.ndarray:
     hidden = (persons > 0) & (persons < FEWEST_SHOWN)
     num_hidden = -1
     while num_hidden < hidden.sum():
-        num_hidden = hidden.sum()
-        for counts, mark in [*zip(persons, hidden, strict=True), *zip(persons.T, hidden.T, strict=True)]:
+        num_hidden, follow = hidden.sum(), _follow(hidden)
+        by_row = zip(persons, hidden, follow, strict=True)
+        by_column = zip(persons.T, hidden.T, follow.T, strict=True)
+        for counts, mark, known in [*by_row, *by_column]:
             can_hide = np.flatnonzero(~mark & (counts > 0))
-            if len(can_hide) and mark.any() and (mark.sum() == 1 or counts[mark].sum() < FEWEST_SHOWN):
+            # 0 is shown, so each hidden count is 1 at least: only what is above that is unknown.
+            few = mark.sum() == 1 or (counts[mark] - 1).sum() < FEWEST_SHOWN - 1
+            if len(can_hide) and mark.any() and (few or known.any()):
                 mark[can_hide[np.argmin(counts[can_hide])]] = True
     return hidden
+
+
+def _follow(hidden: np.ndarray) -> np.ndarray:
+    """Which hidden counts the sums of rows and columns give exactly, whatever they are; bool, of the same shape."""
+    places = np.argwhere(hidden)
+    sums = [np.eye(n)[places[:, axis]].T for axis, n in enumerate(hidden.shape) if hidden.shape[1 - axis] > 1]
+    follow = np.zeros_like(hidden)
+    if len(places) and sums:
+        _, sizes, ways = np.linalg.svd(np.concatenate(sums))
+        free = ways[(sizes > 1e-9).sum() :]  # changes of the hidden counts that no sum shows
+        follow[tuple(places.T)] = np.abs(free).max(axis=0, initial=0) < 1e-9
+    return follow
 
 
 def labelled_scans(manifest: pd.DataFrame) -> str:
