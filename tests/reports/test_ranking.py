@@ -13,15 +13,15 @@ from toolkit.reports.ranking import ranking_tables
 
 RANKING = pd.DataFrame(
     [
-        ("ssl-probe", "byol", 1, 0.72, 0.7, 0.74, np.nan, np.nan, np.nan, 0.6, 0.84, 75.0, 1.25, "", 0.1),
-        ("ssl-probe", "simclr", 2, 0.71, 0.69, 0.73, 0.01, -0.01, 0.03, 0.59, 0.83, 60.0, 1.2, "collapsed", -0.01),
-        ("raw", "none", np.nan, 0.5, 0.48, 0.52, *[np.nan] * 3, 0.4, 0.6, *[np.nan] * 4),
-        ("external", "ct_fm", np.nan, 0.73, 0.7, 0.76, -0.01, -0.04, 0.02, 0.64, 0.82, *[np.nan] * 4),
-        ("ssl-probe", "mae", *[np.nan] * 11, "a worker | was killed", np.nan),
+        ("ssl-probe", "byol", 1, 0.72, 0.7, 0.74, np.nan, np.nan, np.nan, 0.6, 0.84, 75.0, 1.25, "", 0.2, 0.1),
+        ("ssl-probe", "simclr", 2, 0.71, 0.69, 0.73, 0.01, -0.01, 0.03, 0.59, 0.83, 60.0, 1.2, "collapsed", 0.0, -0.01),
+        ("raw", "none", np.nan, 0.5, 0.48, 0.52, *[np.nan] * 3, 0.4, 0.6, *[np.nan] * 5),
+        ("external", "ct_fm", np.nan, 0.73, 0.7, 0.76, -0.01, -0.04, 0.02, 0.64, 0.82, *[np.nan] * 5),
+        ("ssl-probe", "mae", *[np.nan] * 11, "a worker | was killed", np.nan, np.nan),
     ],
     columns=[
         "method", "pretraining", "place", "score", "low", "high", "behind", "behind_low", "behind_high",
-        "at_2", "at_20", "seconds", "memory_gb", "note", "over_random_low",
+        "at_2", "at_20", "seconds", "memory_gb", "note", "over_random", "over_random_low",
     ],
 ).assign(leg="scans", task="lobes, cnn", language=np.nan, site="s02")  # fmt: skip
 
@@ -39,6 +39,12 @@ def test_rows_are_in_order_with_their_gaps() -> None:
     assert [row.name for row in baselines] == ["block means"]
     assert [(row.name, row.note) for row in public] == [("ct_fm", "from elsewhere, on other data: no place")]
     assert [cell.text for cell in public[0].cells] == [".73", ".64", ".82", "−.01", "", ""]
+
+
+def test_a_lead_without_an_interval_is_not_shown() -> None:
+    (table,) = ranking_tables(RANKING.assign(over_random_low=np.nan))  # one draw of labels
+    notes = [row.note for row in table.groups[0]]
+    assert ["not shown to beat" in note for note in notes] == [True, True, False]  # the last was not measured
 
 
 def test_markdown_has_as_many_cells_in_each_row() -> None:

@@ -204,6 +204,17 @@ def test_a_metaimage_says_its_spacing_in_either_way(tmp_path: Path, said: str) -
     assert read_volume(tmp_path / "a.mha").spacing_mm == (1.0, 2.0, 3.0)
 
 
+@pytest.mark.parametrize(("unit", "is_read"), [("mm", True), ("Millimeters", True), ("um", False), ("cm", False)])
+def test_space_units_other_than_millimetres_are_refused(tmp_path: Path, unit: str, is_read: bool) -> None:
+    said = LPS + f'(1,0,0) (0,2,0) (0,0,3)\nspace units: "{unit}" "{unit}" "{unit}"\n'
+    (tmp_path / "a.nrrd").write_bytes(NRRD.format(3, "4 5 6", said).encode() + bytes(240))
+    if is_read:
+        assert read_volume(tmp_path / "a.nrrd").spacing_mm == (1.0, 2.0, 3.0)
+    else:
+        with pytest.raises(ScanError, match=f"space units are {unit}; write it in mm"):
+            read_volume(tmp_path / "a.nrrd")
+
+
 def test_sheared_directions_are_refused(tmp_path: Path) -> None:
     sheared = NRRD.format(3, "4 5 6", LPS + "(1,0,0) (0,1,0) (0,0.5,3)\n")
     (tmp_path / "a.nrrd").write_bytes(sheared.encode() + bytes(240))

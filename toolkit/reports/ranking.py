@@ -57,7 +57,8 @@ def ranking_tables(ranking: pd.DataFrame) -> list[RankingTable]:
             place = "" if pd.isna(row["place"]) else f"{int(row['place'])}. "
             role = role_of(row["method"])
             name = f"{place}{method_label(row['method'], row['leg'], row['pretraining'])}"
-            notes = [ELSEWHERE] * (role == "reference") + [NOT_LEARNT] * (row["over_random_low"] <= 0) + [row["note"]]
+            unshown = pd.notna(row["over_random"]) and not row["over_random_low"] > 0  # one draw has no interval
+            notes = [ELSEWHERE] * (role == "reference") + [NOT_LEARNT] * unshown + [row["note"]]
             groups[role].append(RankedRow(name, "; ".join(filter(None, notes)), _cells(row, at)))
         found.append(RankingTable(panel_title(*key), columns, [group for group in groups.values() if group]))
     return found

@@ -178,6 +178,9 @@ def _nrrd(head: bytes) -> _Promise:
     if int(fields.get("lineskip", "0")) or (skip and packing):
         raise ValueError("lines or packed bytes are to be skipped; write the file anew")
     order = _ORDER.get(fields.get("endian", "").lower(), "")
+    units = set(re.findall(r'"([^"]*)"', fields.get("spaceunits", "").lower()))
+    if others := units - {"", "mm", "millimeter", "millimeters"}:
+        raise ValueError(f"its space units are {', '.join(sorted(others))}; write it in mm")
     directions = re.findall(r"\([^)]*\)", fields.get("spacedirections", ""))
     spacings = [word for word in directions or fields.get("spacings", "").split() if "nan" not in word.lower()]
     is_spaced = len(spacings) >= 3  # an axis of components has none
