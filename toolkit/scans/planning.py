@@ -1,5 +1,6 @@
 """What a store will take, before it is built: a few scans are timed, the others reckoned from the manifest."""
 
+import os
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -9,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from toolkit.scans.audit.private import writing
 from toolkit.scans.build import build_store
 from toolkit.scans.isolated import num_cores
 from toolkit.scans.preprocessing import Preprocessing
@@ -59,8 +59,8 @@ def plan_store(manifest: Path, spec: Preprocessing, folder: Path, **options: Any
     left = np.flatnonzero(before.rows["key"] == "")
     by_size = left[np.argsort(grid[left], kind="stable")]
     sample = by_size[np.unique(np.linspace(0, len(by_size) - 1, min(SAMPLE, len(by_size))).astype(int))]
-    here = manifest.parent  # which is private
-    with writing(here), tempfile.TemporaryDirectory(prefix=".plan-", dir=here) as name:
+    private = manifest.parent if os.access(manifest.parent, os.W_OK) else None  # else the system's place, mode 0700
+    with tempfile.TemporaryDirectory(prefix=".plan-", dir=private) as name:
         beside = shutil.copy(manifest, name)  # a build remembers beside its manifest what it read
         built = build_store(Path(beside), spec, Path(name, "store"), only=sample.tolist(), **options)
     num_workers = options.get("num_workers") or num_cores()
