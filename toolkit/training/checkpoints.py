@@ -57,7 +57,14 @@ class Checkpoints:
         self._pending: Future[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoints", initializer=_set_up_thread)
 
-    def save(self, step: int, state: Mapping[str, Any], *, background: bool = True) -> None:
+    def save(
+        self,
+        step: int,
+        state: Mapping[str, Any],
+        *,
+        background: bool = True,
+        first: Callable[[], None] | None = None,
+    ) -> None:
         """Writes `state` as the checkpoint after `step` steps, then removes the oldest.
 
         Returns once the state is copied, so that training may go on and change it. An error of the writing comes up
@@ -67,6 +74,7 @@ class Checkpoints:
             step: Optimiser steps that are done.
             state: Tensors, numbers and strings in dicts, lists and tuples.
             background: Whether to return before the state is on the disk.
+            first: Called, in the thread that writes, before the checkpoint is there to be found.
 
         Raises:
             DiskError: The disk is full.
@@ -74,7 +82,7 @@ class Checkpoints:
         """
         self.wait()
         self._copy = copied(dict(state), self._copy)
-        self._pending = self._thread.submit(self._write, step, {**self._copy, "format": FORMAT})
+        self._pending = self._thread.submit(self._write, step, {**self._copy, "format": FORMAT}, first)
         if not background:
             self.wait()
 
@@ -162,7 +170,9 @@ class Checkpoints:
         matches = (re.fullmatch(r"step-(\d{8,})\.(pt|json)", path.name) for path in self.folder.iterdir())
         return sorted({int(match[1]) for match in matches if match}, reverse=True)
 
-    def _write(self, step: int, state: State) -> None:
+    def _write(self, step: int, state: State, first: Callable[[], None] | None) -> None:
+        if first is not None:
+            first()
         data, record = self._path(step), self._path(step, "json")
         new_data, new_record = self.folder / f".{data.name}.tmp", self.folder / f".{record.name}.tmp"
         try:

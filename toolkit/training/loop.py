@@ -77,9 +77,9 @@ def fit(
     best = Best(config.keep_best, num_steps)
     with (
         Preemption() as preemption,
+        ExitStack() as ending,  # ends after the checkpoints: their thread flushes trackers and needs the lock
         Checkpoints(folder.path / "checkpoints", config.keep_checkpoints, code_version()) as checkpoints,
         profiled(folder.options.profile_steps if is_main else 0, folder.path / "trace.json") as step_profiled,
-        ExitStack() as ending,
     ):
         if is_main:
             ending.enter_context(folder.locked())
@@ -126,9 +126,8 @@ def fit(
                 best.look(done, row, engine.encoder_state, complete=complete)
             stop_now = outcome.stop if isinstance(outcome.stop, bool) else look_now and bool(outcome.stop)
             if (save_now or stop_now) and is_main:
-                journal.flush()
                 kept = {"alarms": alarms.state_dict(), "best": best.state_dict()}
-                checkpoints.save(done, engine.state_dict() | kept)
+                checkpoints.save(done, engine.state_dict() | kept, first=journal.flush)
             step_profiled()
             if stop_now:
                 checkpoints.wait()
