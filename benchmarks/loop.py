@@ -303,7 +303,7 @@ def main() -> None:
         plain, saving, trainer = fewlabel(folder), fewlabel(folder, checkpoint_every=50), hf_trainer(folder)
         short = Turns(LOG_EVERY, max(2, options.turns // ROUNDS))
         # A checkpoint falls into the middle of each.
-        long = Turns(50, max(2, options.turns // (2 * ROUNDS)), first=25, hand_over=50)
+        long = Turns(50, max(2, options.turns // ROUNDS), first=25, hand_over=50)
         if options.quick:
             short, long = Turns(2, 2), Turns(4, 2, first=2, hand_over=4)
             saving = fewlabel(folder, checkpoint_every=4)
