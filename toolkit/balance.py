@@ -1,9 +1,61 @@
 """How often each language, site or modality is drawn, so that a small one is neither lost nor worn out."""
 
-from collections.abc import Hashable, Mapping
-from typing import TypeVar
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Self, TypeVar
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from toolkit.config import Section
+from toolkit.errors import ConfigError
 
 Name = TypeVar("Name", bound=Hashable)
+
+
+class BalanceStage(Section):
+    """How groups are drawn from some point of a training on."""
+
+    start: float = Field(ge=0, lt=1)
+    """Share of the training after which the stage begins; the first begins at 0."""
+    temperature: float = Field(ge=1)
+    """See `sampling_shares`."""
+    min_size: int = Field(1, ge=1)
+    """Smaller groups wait for a later stage."""
+
+
+class BalanceConfig(Section):
+    """How often each group is drawn, over the course of a training."""
+
+    temperature: float = Field(2.0, ge=1)
+    """Groups are drawn in proportion to their size to the power of one over this: 1 as they are, more is more alike."""
+    stages: tuple[BalanceStage, ...] = ()
+    """Temperatures that follow each other, instead of the one above."""
+    shares: dict[str, float] = Field(default_factory=dict)
+    """Quotas of single groups, as shares of all that is drawn; the others share the rest by temperature."""
+    max_passes: float | None = Field(None, ge=1)
+    """How often a group may be gone through in the whole training, at most; what it leaves goes to the others."""
+
+    @model_validator(mode="after")
+    def _stages_in_order(self) -> Self:
+        starts = [stage.start for stage in self.stages]
+        if starts and (starts[0] != 0 or sorted(set(starts)) != starts):
+            raise ValueError("stages: the first must start at 0, and each later than the one before")
+        return self
+
+    @model_validator(mode="after")
+    def _shares_leave_room(self) -> Self:
+        if any(share <= 0 for share in self.shares.values()) or sum(self.shares.values()) > 1:
+            raise ValueError("shares: each must be above 0, and all together at most 1")
+        return self
+
+
+ANNEALED = (
+    BalanceStage(start=0, temperature=1 / 0.7),
+    BalanceStage(start=0.77, temperature=1 / 0.5),
+    BalanceStage(start=0.97, temperature=1 / 0.3),
+)
+"""Temperatures of mmBERT (Marone et al., 2025, arXiv:2509.06888): exponents .7, .5 and .3 over 2,300, 600 and 100
+billion tokens, ever more alike; there, languages join from stage to stage too (`min_size`)."""
 
 
 def sampling_shares(sizes: Mapping[Name, int], temperature: float) -> dict[Name, float]:
@@ -20,3 +72,99 @@ def sampling_shares(sizes: Mapping[Name, int], temperature: float) -> dict[Name,
     weights = {name: size ** (1 / temperature) for name, size in sizes.items()}
     total = sum(weights.values())
     return {name: weight / total for name, weight in weights.items()}
+
+
+def stage_at(config: BalanceConfig, progress: float) -> BalanceStage:
+    """The stage of a training of which the share `progress`, in [0, 1], is over."""
+    stages = config.stages or (BalanceStage(start=0, temperature=config.temperature),)
+    return next(stage for stage in reversed(stages) if stage.start <= progress)
+
+
+def shares_at(sizes: Mapping[str, int], config: BalanceConfig, progress: float) -> dict[str, float]:
+    """Share of each group at some point of a training, limits by `max_passes` not counted.
+
+    Args:
+        sizes: Samples of each group, above 0.
+        config: Temperatures and quotas.
+        progress: Share of the training that is over, in [0, 1].
+
+    Returns:
+        Shares that add up to 1, in the order of `sizes`; 0 for groups that wait for a later stage.
+
+    Raises:
+        ConfigError: A quota is of no group, every group waits, or quotas leave something over that nobody can take.
+    """
+    for name in config.shares:
+        if name not in sizes:
+            raise ConfigError(f"balance.shares.{name}: no samples of it; known: {', '.join(sorted(sizes))}")
+    stage = stage_at(config, progress)
+    rest = {name: size for name, size in sizes.items() if size >= stage.min_size and name not in config.shares}
+    left = 1 - sum(config.shares.values())
+    if not rest and left > 1e-9:
+        what = f"balance.stages: min_size {stage.min_size:,}" if not config.shares else "balance.shares"
+        raise ConfigError(f"{what}: leaves {left:.0%} of the samples to no group; the sizes are {_listed(sizes)}")
+    by_temperature = sampling_shares(rest, stage.temperature)
+    return {name: config.shares.get(name, left * by_temperature.get(name, 0.0)) for name in sizes}
+
+
+def whole_quotas(shares: Mapping[Name, float], total: int) -> dict[Name, int]:
+    """Whole numbers in proportion to `shares` that add up to `total`, by largest remainder (ties: the first)."""
+    exact = np.array(list(shares.values()), dtype=np.float64) * total
+    whole = np.floor(exact).astype(np.int64)
+    whole[np.argsort(whole - exact, kind="stable")[: total - whole.sum()]] += 1
+    return dict(zip(shares, whole.tolist(), strict=True))
+
+
+def quotas_by_round(
+    sizes: Mapping[str, int], config: BalanceConfig, *, round_sizes: Sequence[int]
+) -> list[dict[str, int]]:
+    """How many samples of each group every round of a training draws.
+
+    A pure function of its arguments, so that each round can be drawn by itself, in any process.
+
+    Args:
+        sizes: Samples of each group, above 0.
+        config: Temperatures, quotas and limits.
+        round_sizes: Samples that each round draws; the training is all of them.
+
+    Returns:
+        For each round whole numbers that add up to its size, in the order of `sizes`.
+
+    Raises:
+        ConfigError: More is asked for than `max_passes` over all groups give, or see `shares_at`.
+    """
+    total = sum(round_sizes)
+    left = {name: total if config.max_passes is None else int(config.max_passes * size) for name, size in sizes.items()}
+    rounds, done = [], 0
+    for size in round_sizes:
+        quotas = _within(shares_at(sizes, config, done / total), left, size)
+        if quotas is None:
+            most = sum(int((config.max_passes or 1) * one) for one in sizes.values())
+            raise ConfigError(
+                f"balance.max_passes: {config.max_passes:g} passes over {_listed(sizes)} give {most:,} samples at "
+                f"most, the training draws {total:,}; raise it, train for fewer steps, or let groups join earlier"
+            )
+        for name, quota in quotas.items():
+            left[name] -= quota
+        rounds.append(quotas)
+        done += size
+    return rounds
+
+
+def _within(shares: Mapping[str, float], left: Mapping[str, int], total: int) -> dict[str, int] | None:
+    """Quotas of which none is above what its group has left; what is cut off goes to the others by their shares."""
+    quotas = whole_quotas(shares, total)
+    full: dict[str, int] = {}
+    while over := {name: left[name] for name, quota in quotas.items() if quota > left[name]}:
+        full |= over
+        open_shares = {name: share for name, share in shares.items() if name not in full}
+        weight = sum(open_shares.values())
+        if weight <= 0:
+            return None
+        rest = whole_quotas({name: share / weight for name, share in open_shares.items()}, total - sum(full.values()))
+        quotas = {name: full[name] if name in full else rest[name] for name in shares}
+    return quotas
+
+
+def _listed(sizes: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {size:,}" for name, size in sizes.items())
