@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from toolkit.objectives.simclr import SimCLRConfig
 from toolkit.scans import PatchBatches, Preprocessing, ViewConfig, Volume
 from toolkit.scans.store import StoredVolume, VolumeStore
 from toolkit.text import MaskedBatches, MaskingConfig, TokenStore
-from toolkit.text.tokenizer import SPECIAL_TOKENS, WORD_START
+from toolkit.text.tokenizer import SPECIAL_TOKENS, WORD_START, SpecialIds
 
 
 def stored_volumes(folder: Path, num_volumes: int, side: int) -> list[StoredVolume]:
@@ -60,13 +59,17 @@ class Words:
 
     def __init__(self, vocab_size: int) -> None:
         self.vocab_size = vocab_size
-        self.pieces = SimpleNamespace(
-            id_to_piece=lambda index: (*SPECIAL_TOKENS,)[index] if index < len(SPECIAL_TOKENS) else f"{WORD_START}w",
-            is_byte=lambda index: False,
-        )
+        self.special = SpecialIds(*range(len(SPECIAL_TOKENS)))
+        self.special_ids = np.array(self.special)
+        self.maskable = self.word_starts = np.arange(vocab_size) >= len(SPECIAL_TOKENS)
+        self.is_byte = np.zeros(vocab_size, dtype=bool)
 
     def __len__(self) -> int:
         return self.vocab_size
+
+    def piece(self, index: int) -> str:
+        """How a piece is spelt."""
+        return SPECIAL_TOKENS[index] if index < len(SPECIAL_TOKENS) else f"{WORD_START}w"
 
 
 def text_batches(tokenizer: Words, num_texts: int, longest: int, batch_size: int) -> MaskedBatches:

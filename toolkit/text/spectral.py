@@ -12,7 +12,6 @@ from pydantic import Field
 from sklearn.utils.extmath import randomized_svd
 
 from toolkit.config import Section
-from toolkit.text.tokenizer import SPECIAL_TOKENS
 
 
 class SpectralConfig(Section):
@@ -144,7 +143,7 @@ def _factor(cooccurrence: sp.csr_matrix, config: SpectralConfig, seed: int) -> n
 
 
 def inverse_document_frequency(ids: Sequence[Sequence[int]], vocab_size: int) -> np.ndarray:
-    """log((1 + N) / (1 + texts that have the piece)) of each piece, (V,) float32; 0 for special tokens.
+    """log((1 + N) / (1 + texts that have the piece)) of each piece, (V,) float32.
 
     Args:
         ids: Token ids of N texts.
@@ -152,9 +151,7 @@ def inverse_document_frequency(ids: Sequence[Sequence[int]], vocab_size: int) ->
     """
     presence_NV = term_counts(ids, vocab_size)
     texts_with = np.diff(presence_NV.tocsc().indptr)
-    weights = np.log((1 + len(ids)) / (1 + texts_with)).astype(np.float32)
-    weights[: len(SPECIAL_TOKENS)] = 0
-    return weights
+    return np.log((1 + len(ids)) / (1 + texts_with)).astype(np.float32)
 
 
 def term_counts(ids: Sequence[Sequence[int]], vocab_size: int) -> sp.csr_matrix:
