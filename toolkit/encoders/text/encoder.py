@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -17,28 +17,20 @@ from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedMode
 from toolkit.config import Section
 from toolkit.console import track
 from toolkit.encoders.sharing import share_weights
-from toolkit.errors import CheckpointError, DataError
-from toolkit.text.tokenizer import BOS, EOS, PAD, TextTokenizer, load_tokenizer
+from toolkit.encoders.text.architecture import (
+    TextEncoderConfig,
+    build_model,
+    first_position,
+    start_from_spectral,
+    transformers_config,
+)
+from toolkit.encoders.text.head import LMHead, head_state
+from toolkit.errors import CheckpointError, ConfigError, DataError
+from toolkit.text.tokenizer import TextTokenizer, load_tokenizer
 
 POOLING = "pooling.json"
 POOLING_TENSORS = "pooling.safetensors"
-
-
-class TextEncoderConfig(Section):
-    """Size of the transformer."""
-
-    architecture: Literal["bert", "xlm-roberta"] = "bert"
-    """Class of transformers that opens it."""
-    num_layers: int = Field(4, ge=1)
-    """Transformer blocks."""
-    hidden_size: int = Field(192, ge=8)
-    """Width."""
-    num_heads: int = Field(4, ge=1)
-    """Attention heads; they divide the width."""
-    max_length: int = Field(128, ge=8)
-    """Tokens a text, start and end included; longer ones are cut when embedding."""
-    dropout: float = Field(0.1, ge=0, lt=1)
-    """Of hidden states and attention."""
+WEIGHTS = "model.safetensors"
 
 
 class PoolingConfig(Section):
@@ -77,6 +69,10 @@ class TextEncoder(nn.Module):
         max_length: Tokens a text, start and end included.
         token_weights: (V,) weight of each token; ones if not given.
         static_vectors: (V, S) spectral vectors for poolings with `static`; none if not given.
+        lm_head: The head of masked modelling that the model came with.
+
+    Raises:
+        CheckpointError: The tokenizer has tokens that the model has no vectors of.
     """
 
     def __init__(
@@ -88,19 +84,30 @@ class TextEncoder(nn.Module):
         max_length: int,
         token_weights: Tensor | None = None,
         static_vectors: Tensor | None = None,
+        lm_head: LMHead | None = None,
     ) -> None:
         super().__init__()
+        num_tokens, num_rows = len(tokenizer), len(model.get_input_embeddings().weight)
+        if num_tokens > num_rows:
+            raise CheckpointError(
+                f"the tokenizer has {num_tokens} tokens, the checkpoint vectors of {num_rows}; keep the checkpoint's "
+                "own tokenizer, or set start_from.vocabulary: replace"
+            )
         self.model = model
         self.tokenizer = tokenizer
         self.variants = dict(variants)
         self.max_length = max_length
-        num_tokens = len(tokenizer)
         weights = torch.ones(num_tokens) if token_weights is None else token_weights.float().clone()
-        weights[[PAD, BOS, EOS]] = 0  # only what the text says is pooled
+        special = tokenizer.special
+        unsaid = [index for index in tokenizer.special_ids.tolist() if index != special.unk]
+        weights[[*unsaid, special.mask]] = 0  # only what the text says is pooled
         self.register_buffer("token_weights", weights)
         self.register_buffer(
             "static_vectors", torch.empty(num_tokens, 0) if static_vectors is None else static_vectors.float()
         )
+        # In a list, for it is no part of the encoder: an objective that needs it has it among its own parameters, and
+        # where none does, none may lack a gradient.
+        self._lm_head: list[LMHead] = [lm_head] if lm_head is not None else []
 
     @classmethod
     def from_scratch(
@@ -127,11 +134,11 @@ class TextEncoder(nn.Module):
         """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model = AutoModel.from_config(_transformers_config(config, len(tokenizer)))
-        model.pooler = None  # a layer over the first token, which nothing here trains
-        if spectral is not None:
-            with torch.no_grad():
-                _start_from(model, torch.from_numpy(spectral))
+            model = build_model(
+                transformers_config(config, len(tokenizer), tokenizer.special), config.attn_implementation
+            )
+            if spectral is not None:
+                start_from_spectral(model, torch.from_numpy(spectral))
         return cls(
             model,
             tokenizer,
@@ -147,6 +154,7 @@ class TextEncoder(nn.Module):
             "max_length": self.max_length,
             "token_weights": self.token_weights,
             "static_vectors": self.static_vectors,
+            "lm_head": self.lm_head,
         }
         return _rebuilt, (
             type(self),
@@ -162,8 +170,7 @@ class TextEncoder(nn.Module):
         """A new encoder of the same size with random weights, that pools its last layer's tokens alike."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model = AutoModel.from_config(self.model.config)
-        model.pooler = None
+            model = build_model(self.model.config)
         variants = {"last": PoolingConfig(token_weights=False)}
         return type(self)(model, self.tokenizer, variants=variants, max_length=self.max_length).eval()
 
@@ -175,6 +182,62 @@ class TextEncoder(nn.Module):
     def hidden_size(self) -> int:
         """Width of the hidden states."""
         return self.model.config.hidden_size
+
+    @property
+    def token_embeddings(self) -> Tensor:
+        """(V, E) vectors of the tokens, which are the output weights of masked modelling too."""
+        return self.model.get_input_embeddings().weight
+
+    @property
+    def embedding_size(self) -> int:
+        """E: the width of the token embeddings."""
+        return self.token_embeddings.shape[1]
+
+    @property
+    def vocab_size(self) -> int:
+        """V: their number. Other people's checkpoints may have more than their tokenizer has tokens."""
+        return len(self.token_embeddings)
+
+    @property
+    def first_position(self) -> int:
+        """The position id of a text's first token."""
+        return first_position(self.model)
+
+    @property
+    def is_causal(self) -> bool:
+        """Whether a token sees those before it only."""
+        return bool(getattr(self.model.config, "is_decoder", False))
+
+    def set_causal(self) -> None:
+        """From now on a token sees those before it only; plain transformers see it so too, once it is saved.
+
+        Raises:
+            ConfigError: An architecture that cannot.
+        """
+        if not any(hasattr(part, "is_decoder") for part in self.model.modules()):
+            raise ConfigError(
+                f"encoder.architecture: {self.model.config.model_type} looks both ways; take bert, xlm-roberta or "
+                "electra for an objective that reads from the left"
+            )
+        self.model.config.is_decoder, self.model.config.use_cache = True, False
+        for part in self.model.modules():
+            for name in ("is_decoder", "is_causal"):
+                if hasattr(part, name):
+                    setattr(part, name, True)
+
+    @property
+    def lm_head(self) -> LMHead | None:
+        """The head of masked modelling that came with it or was trained with it last."""
+        return self._lm_head[0] if self._lm_head else None
+
+    def take_lm_head(self) -> LMHead:
+        """The head of masked modelling for an objective to train: as it came or was trained before, or a new one.
+
+        The encoder keeps hold of it, so it is saved as the objective leaves it.
+        """
+        if not self._lm_head:
+            self._lm_head.append(LMHead.like(self.model.config))
+        return self._lm_head[0]
 
     @property
     def embed_dim(self) -> int:
@@ -266,12 +329,18 @@ class TextEncoder(nn.Module):
         return embedded
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Writes what `load_encoder`, `AutoModel` and `AutoTokenizer` open."""
+        """Writes what `load_encoder`, `AutoModel` and `AutoTokenizer` open; with a head, `AutoModelForMaskedLM` too."""
         folder = Path(folder)
-        # transformers would draw a missing pooler at random each time; this one hands the first token on.
-        width = self.hidden_size
-        pooler = {"pooler.dense.weight": torch.eye(width), "pooler.dense.bias": torch.zeros(width)}
-        self.model.save_pretrained(folder, state_dict=self.model.state_dict() | pooler)
+        folder.mkdir(parents=True, exist_ok=True)
+        config, tensors = deepcopy(self.model.config), self.model.state_dict() | self._pooler()
+        config.architectures = [type(self.model).__name__]
+        if self.lm_head and (headed := self.lm_head.transformers_state(config)):
+            name, head = headed
+            config.architectures = [name]
+            tensors = {f"{self.model.base_model_prefix}.{key}": tensor for key, tensor in tensors.items()} | head
+        config.save_pretrained(folder)
+        tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+        save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
         self.tokenizer.save(folder)
         spec = {
             "max_length": self.max_length,
@@ -295,22 +364,31 @@ class TextEncoder(nn.Module):
             spec = json.loads((folder / POOLING).read_text(encoding="utf-8"))
             tensors = load_file(folder / POOLING_TENSORS)
             variants = {name: PoolingConfig(**pooling) for name, pooling in spec["variants"].items()}
-            config = AutoConfig.from_pretrained(folder)
-            model = AutoModel.from_config(config)
-            model.pooler = None
-            weights = load_file(folder / "model.safetensors")
-            model.load_state_dict({name: w for name, w in weights.items() if not name.startswith("pooler.")})
+            model, lm_head = _loaded(AutoConfig.from_pretrained(folder), load_file(folder / WEIGHTS))
         except (OSError, ValueError, KeyError, TypeError, SafetensorError, RuntimeError) as error:
             raise CheckpointError(
                 f"{folder}: is not a text encoder that fits: {' '.join(str(error).split())[:300]}"
             ) from None
-        return cls(model, load_tokenizer(folder), variants=variants, max_length=spec["max_length"], **tensors).eval()
+        kept = {"max_length": spec["max_length"], "lm_head": lm_head, **tensors}
+        return cls(model, load_tokenizer(folder), variants=variants, **kept).eval()
+
+    def _pooler(self) -> dict[str, Tensor]:
+        # Transformers would draw a missing one at random each time; this one hands the first token on.
+        with torch.device("meta"):
+            whole = AutoModel.from_config(self.model.config).state_dict()
+        missing = whole.keys() - self.model.state_dict().keys()
+        return {
+            name: torch.eye(len(whole[name])) if whole[name].ndim == 2 else torch.zeros(len(whole[name]))
+            for name in sorted(missing)
+        }
 
     def _padded(self, ids: list[list[int]]) -> dict[str, Tensor]:
-        longest = max(map(len, ids)) + 2
-        rows = [[BOS, *text, EOS] + [PAD] * (longest - 2 - len(text)) for text in ids]
+        special, longest = self.tokenizer.special, max(map(len, ids)) + 2
+        rows = [[special.bos, *text, special.eos] + [special.pad] * (longest - 2 - len(text)) for text in ids]
         input_ids = torch.tensor(rows, device=self.token_weights.device)
-        return {"input_ids": input_ids, "attention_mask": (input_ids != PAD).long()}
+        lengths = torch.tensor([len(text) + 2 for text in ids], device=input_ids.device)
+        mask = torch.arange(longest, device=input_ids.device) < lengths[:, None]
+        return {"input_ids": input_ids, "attention_mask": mask.long()}
 
 
 def _rebuilt(
@@ -323,47 +401,19 @@ def _rebuilt(
     training: bool,
 ) -> TextEncoder:
     with torch.random.fork_rng(devices=[]):  # the random weights, which do not last, draw on another stream
-        model = AutoModel.from_config(config)
-    model.pooler = None
+        model = build_model(config)
     encoder = cls(model, tokenizer, variants=variants, **kept)
     encoder.load_state_dict(state)
     return encoder.train(training)
 
 
-def _transformers_config(config: TextEncoderConfig, vocab_size: int) -> PretrainedConfig:
-    first_position = PAD + 1 if config.architecture == "xlm-roberta" else 0  # its positions count from there
-    return AutoConfig.for_model(
-        config.architecture,
-        vocab_size=vocab_size,
-        hidden_size=config.hidden_size,
-        num_hidden_layers=config.num_layers,
-        num_attention_heads=config.num_heads,
-        intermediate_size=4 * config.hidden_size,
-        max_position_embeddings=config.max_length + first_position,
-        hidden_dropout_prob=config.dropout,
-        attention_probs_dropout_prob=config.dropout,
-        type_vocab_size=1,
-        pad_token_id=PAD,
-        bos_token_id=BOS,
-        eos_token_id=EOS,
-    )
-
-
-def _start_from(model: PreTrainedModel, spectral_VS: Tensor) -> None:
-    """Makes the untrained model repeat the spectral vectors: every block starts as the identity.
-
-    Training then adds context to what counting found; from random blocks it would have to find it again. The
-    branches of each block are closed by a zero output matrix (as in Fixup: Zhang et al. 2019,
-    arXiv:1901.09321), and positions and types start near zero, since they carry nothing yet.
-    """
-    weight_VH = model.get_input_embeddings().weight
-    width = min(weight_VH.shape[1], spectral_VS.shape[1])
-    known = spectral_VS.abs().sum(dim=1) > 0
-    vectors = spectral_VS[known, :width].to(weight_VH)
-    weight_VH[known, width:] = 0
-    weight_VH[known, :width] = vectors * model.config.initializer_range / vectors.std().clamp_min(1e-12)
-    for embedding in (model.embeddings.position_embeddings, model.embeddings.token_type_embeddings):
-        embedding.weight.mul_(0.05)
-    for block in model.encoder.layer:
-        block.attention.output.dense.weight.zero_()
-        block.output.dense.weight.zero_()
+def _loaded(config: PretrainedConfig, tensors: dict[str, Tensor]) -> tuple[PreTrainedModel, LMHead | None]:
+    """The model and, if the file has one, its head of masked modelling."""
+    model, lm_head = build_model(config), None
+    if head := head_state(tensors, config):
+        lm_head = LMHead.like(config)
+        lm_head.load_state_dict(head)
+        prefix = f"{model.base_model_prefix}."
+        tensors = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    model.load_state_dict({name: value for name, value in tensors.items() if not name.startswith("pooler.")})
+    return model, lm_head
