@@ -1,6 +1,7 @@
 """Scan and text encoders behind one contract; the preprocessing or the tokenizer travels with the weights."""
 
 import hashlib
+import json
 import re
 import shutil
 from collections.abc import Hashable, Iterable
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from toolkit.encoders.checkpoints import Loaded
     from toolkit.encoders.external import FunctionEncoder, StoredEmbeddings
     from toolkit.encoders.scan import ScanEncoder
-    from toolkit.encoders.text import TextEncoder
+    from toolkit.encoders.text import Started, TextEncoder
 
 FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 """`module:function`, which no path of a folder looks like."""
@@ -25,8 +26,8 @@ def load_encoder(folder: str | Path) -> "ScanEncoder | TextEncoder | FunctionEnc
     """Opens an encoder, ready to embed: one that fewlabel saved, or somebody else's.
 
     Args:
-        folder: What `save_pretrained` wrote, such as `runs/demo/scans/encoder`; or `module:function`, or a Parquet file
-            of embeddings, see `toolkit.encoders.external`.
+        folder: What `save_pretrained` wrote, such as `runs/demo/scans/encoder`; or a folder of a text model that
+            transformers opens; or `module:function`, or a Parquet file of embeddings, see `toolkit.encoders.external`.
 
     Returns:
         An encoder whose `embed(x)` gives float32 `(N, embed_dim)`; its preprocessing is inside. For scans `x` is an
@@ -51,6 +52,10 @@ def load_encoder(folder: str | Path) -> "ScanEncoder | TextEncoder | FunctionEnc
         from toolkit.encoders.text import TextEncoder
 
         return TextEncoder.from_pretrained(folder)
+    if _is_transformers(folder / "config.json"):
+        from toolkit.encoders.text import open_encoder
+
+        return open_encoder(folder)
     if (folder / "config.json").is_file():
         from toolkit.encoders.scan import ScanEncoder
 
@@ -72,7 +77,7 @@ def save_encoder(
     encoder: "ScanEncoder | TextEncoder",
     folder: Path,
     seen: Seen | Iterable[Hashable],
-    started_from: "Loaded | None" = None,
+    started_from: "Loaded | Started | None" = None,
 ) -> None:
     """Writes an encoder and what its pretraining saw; a kill leaves the folder as it was, or complete.
 
@@ -88,3 +93,10 @@ def save_encoder(
     encoder.save_pretrained(partial)
     record_seen(partial, seen, **(started_from.seen if started_from else {}))
     replace_folder(partial, folder)
+
+
+def _is_transformers(path: Path) -> bool:
+    try:
+        return "model_type" in json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
