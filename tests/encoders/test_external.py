@@ -1,6 +1,7 @@
 """Encoders that are not ours: what they get, what they may give, and what is said when they give something else."""
 
 import importlib
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,8 @@ import pytest
 import torch
 
 from toolkit import load_encoder
-from toolkit.encoders.external import BATCH_SIZE, FunctionEncoder, StoredEmbeddings, sample_ids
+from toolkit.encoders.external import BATCH_SIZE, FunctionEncoder, StoredEmbeddings, own_digest, sample_ids
+from toolkit.encoders.named import named_function
 from toolkit.errors import ConfigError, DataError
 
 MODULE = """
@@ -32,6 +34,18 @@ def lengths(texts):
     return [[len(text), 1.0] for text in texts]
 
 
+class Model:
+    def __init__(self, value):
+        self.value = value
+
+    def __call__(self, x):
+        return np.zeros((len(x), 2))
+
+    def digest(self):
+        return self.value
+
+
+one, same, another, nothing = Model("revision 1"), Model("revision 1"), Model("revision 2"), Model(None)
 moments.digest = "weights 1"
 constant = 3
 flat = lambda x: np.zeros(len(x))
@@ -92,6 +106,140 @@ def test_the_digest_changes_with_the_source_and_the_weights(module: str) -> None
     assert len({first, second, third}) == 3
 
 
+FIRST = """
+from __future__ import annotations
+import dataclasses
+
+@dataclasses.dataclass
+class Row:
+    value: float
+
+def factor():
+    return 2
+
+def rows(x):
+    return [[Row(factor() * value).value] for value in x]
+"""
+SECOND = FIRST.replace("return 2", "return 3")  # as long, so that bytecode of the same second would pass for its
+
+
+@pytest.fixture
+def first(module: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The module's file with `FIRST`, which the program can import and reload by itself."""
+    monkeypatch.syspath_prepend(Path.cwd())
+    path = Path(f"{module}.py")
+    path.write_text(FIRST, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("reloaded", [False, True])
+@pytest.mark.parametrize("imported", [False, True])
+def test_what_was_rewritten_runs_anew_under_a_digest_of_its_own(
+    module: str, first: Path, imported: bool, reloaded: bool
+) -> None:
+    """Whether or not the program imported the old code by itself, and reloads it."""
+    stamp = first.stat().st_mtime_ns
+    if imported:
+        importlib.import_module(module)
+    old = FunctionEncoder(f"{module}:rows")
+    first.write_text(SECOND, encoding="utf-8")
+    os.utime(first, ns=(stamp, stamp))
+    if reloaded:
+        importlib.reload(sys.modules[module])
+    new = FunctionEncoder(f"{module}:rows")
+    assert old.digest != new.digest
+    assert new.embed([1.0, 2.0]).tolist() == [[3], [6]]
+    first.write_text(FIRST, encoding="utf-8")
+    again = FunctionEncoder(f"{module}:rows")
+    assert again.digest == old.digest and again.embed([1.0]).tolist() == [[2]]
+    importlib.reload(sys.modules[module])  # the program's own import is still there
+
+
+def test_code_that_was_imported_before_it_was_rewritten_is_not_taken_for_the_files(module: str, first: Path) -> None:
+    old = importlib.import_module(module)
+    first.write_text(SECOND, encoding="utf-8")
+    assert FunctionEncoder(f"{module}:rows").embed([1.0]).tolist() == [[3]]
+    assert sys.modules[module] is old and old.rows([1.0]) == [[2]]
+
+
+def test_an_encoder_whose_module_was_reloaded_gives_no_new_rows_under_its_old_digest(module: str, first: Path) -> None:
+    encoder = FunctionEncoder(f"{module}:rows")
+    first.write_text(SECOND, encoding="utf-8")
+    importlib.reload(sys.modules[module])
+    with pytest.raises(ConfigError, match=r"made_up_model:rows: its module was reloaded .*; open it again"):
+        encoder.embed([1.0])
+    assert FunctionEncoder(f"{module}:rows").embed([1.0]).tolist() == [[3]]
+
+
+def test_weights_that_a_module_reads_when_it_runs_are_read_anew(module: str) -> None:
+    Path(f"{module}.py").write_text("value = float(open('weights.txt').read())\nrows = lambda x: [[value] for _ in x]")
+    for number in (1, 2):
+        Path("weights.txt").write_text(str(number))
+        assert FunctionEncoder(f"{module}:rows", [Path("weights.txt")]).embed(["a"]).tolist() == [[number]]
+
+
+def test_the_same_content_runs_once(module: str) -> None:
+    one, other = FunctionEncoder(f"{module}:moments"), FunctionEncoder(f"{module}:moments")
+    assert one.function is other.function and one.digest == other.digest
+
+
+def test_code_of_another_folder_is_not_taken_for_this_ones(
+    module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the same content: what it reads beside itself differs."""
+    here = FunctionEncoder(f"{module}:moments").function
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / f"{module}.py").write_text(MODULE, encoding="utf-8")
+    monkeypatch.chdir(tmp_path / "there")
+    sys.modules.pop(module)
+    there = FunctionEncoder(f"{module}:moments").function
+    assert there is not here and there.__globals__["__file__"] != here.__globals__["__file__"]  # type: ignore[attr-defined]
+
+
+def test_a_package_that_changed_since_it_was_imported_is_refused(module: str) -> None:
+    Path("made_up_package").mkdir()
+    path = Path("made_up_package/__init__.py")
+    path.write_text("from . import below\nrows = lambda x: [[below.VALUE] for _ in x]\n", encoding="utf-8")
+    Path("made_up_package/below.py").write_text("VALUE = 2\ndef rows(x): return [[VALUE] for _ in x]\n")
+    importlib.invalidate_caches()
+    try:
+        for name in ("made_up_package:rows", "made_up_package.below:rows"):
+            assert FunctionEncoder(name).embed(["a"]).tolist() == [[2]]
+        path.write_text(path.read_text().replace("VALUE]", "VALUE + 1]"), encoding="utf-8")
+        with pytest.raises(ConfigError, match=r"made_up_package: .*__init__\.py was changed .*; begin a new process"):
+            FunctionEncoder("made_up_package:rows")
+        Path("made_up_package/below.py").write_text("def rows(x): return [[4] for _ in x]\n")
+        assert FunctionEncoder("made_up_package.below:rows").embed(["a"]).tolist() == [[4]]
+    finally:
+        for name in [name for name in sys.modules if name.startswith("made_up_package")]:
+            del sys.modules[name]
+
+
+def test_a_module_that_breaks_leaves_none_of_itself(module: str) -> None:
+    Path(f"{module}.py").write_text("1 / 0", encoding="utf-8")
+    with pytest.raises(ZeroDivisionError):
+        FunctionEncoder(f"{module}:rows")
+    assert module not in sys.modules
+
+
+def test_a_digest_may_be_a_method_and_is_no_address(module: str) -> None:
+    digests = [FunctionEncoder(f"{module}:{name}").digest for name in ("one", "another")]
+    assert len(set(digests)) == 2
+    Path(f"{module}.py").touch()
+    sys.modules.pop(module)
+    named_function.__globals__["_RUNNING"].clear()  # as in another process, where all lies elsewhere
+    assert [FunctionEncoder(f"{module}:{name}").digest for name in ("one", "another")] == digests
+    assert own_digest(sys.modules[module].one, "one") == own_digest(sys.modules[module].same, "same") == "revision 1"
+    with pytest.raises(ConfigError, match="made_up_model:nothing: its digest is a NoneType; make it a text or a num"):
+        FunctionEncoder(f"{module}:nothing")
+
+
+def test_a_folder_of_weights_without_files_is_refused(module: str, tmp_path: Path) -> None:
+    (tmp_path / "weights/empty").mkdir(parents=True)
+    with pytest.raises(ConfigError, match=r"weights: .*weights: holds no file; name the folder that the function re"):
+        FunctionEncoder(f"{module}:lengths", [tmp_path / "weights"])
+
+
 def test_the_digest_changes_with_the_files_that_the_function_reads(module: str, tmp_path: Path) -> None:
     def digest(*names: str) -> str:
         return FunctionEncoder(f"{module}:lengths", [tmp_path / name for name in names]).digest
@@ -115,7 +263,7 @@ def test_the_digest_changes_with_the_files_that_the_function_reads(module: str, 
     ("name", "message"),
     [
         ("no_such_module:f", "put no_such_module.py into the working folder"),
-        ("made_up_model:constant", "no function 'constant'; it has broken, few, flat"),
+        ("made_up_model:constant", "no function 'constant'; it has Model, another, broken"),
         ("made_up_model:momentz", "no function 'momentz'"),
         (":f", "module:function"),
     ],
