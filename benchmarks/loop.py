@@ -5,8 +5,8 @@
 On the CPU. All sides get the same weights, batches, AdamW, learning rate and clipping, make their batches in the loop,
 and use the same threads. `fit` does what it does for users: metrics, collapse monitors, TensorBoard. Both sides of a
 comparison train in one process, in a thread each, and hand over after each step, so that a machine that slows down
-slows both (with checkpoints after each turn, since saving goes on beside the steps that follow). A step is timed from
-one batch that the loop asks for to the next; a ratio is the median over the turns of four rounds of the ratio of two
+slows both (with checkpoints after each ten, since saving goes on beside the steps that follow). A step is timed from
+one batch that the loop asks for to the next; a ratio is the median over the turns of six rounds of the ratio of two
 turns that were taken together. First, a few steps of `fit` must give the weights that the peers get, or the benchmark
 fails.
 
@@ -46,7 +46,7 @@ except ModuleNotFoundError as missing:
     refuse_without(missing)
 
 LR, WEIGHT_DECAY, CLIP_NORM, LOG_EVERY, NEVER = 1e-3, 1e-4, 1.0, 10, 10**9
-WARM_UP_TURNS, ROUNDS = 2, 4
+WARM_UP_TURNS, ROUNDS = 2, 6
 
 
 @dataclass(frozen=True)
@@ -303,7 +303,7 @@ def main() -> None:
         plain, saving, trainer = fewlabel(folder), fewlabel(folder, checkpoint_every=50), hf_trainer(folder)
         short = Turns(LOG_EVERY, max(2, options.turns // ROUNDS))
         # A checkpoint falls into the middle of each.
-        long = Turns(50, max(2, options.turns // ROUNDS), first=25, hand_over=50)
+        long = Turns(50, max(2, options.turns // ROUNDS), first=25, hand_over=10)
         if options.quick:
             short, long = Turns(2, 2), Turns(4, 2, first=2, hand_over=4)
             saving = fewlabel(folder, checkpoint_every=4)
