@@ -6,7 +6,9 @@ Here scores are rounded to multiples of 1/64: then all sums are exact on both si
 ids are equal by construction and not by luck.
 """
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 
 from sentencepiece import sentencepiece_model_pb2 as model_pb2
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
@@ -68,6 +70,16 @@ def build_fast_tokenizer(spiece: bytes, normalizer: normalizers.Normalizer) -> P
         split_special_tokens=True,
         clean_up_tokenization_spaces=False,
     )
+
+
+def save_fast(fast: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Writes a fast tokenizer so that transformers 4 opens it too."""
+    fast.save_pretrained(folder)
+    path = folder / "tokenizer_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    # Transformers 5 writes the name of its new base class here, which transformers 4 does not know.
+    config["tokenizer_class"] = "PreTrainedTokenizerFast"
+    path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _unigram(model: model_pb2.ModelProto) -> models.Unigram:

@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from toolkit.errors import CheckpointError
 from toolkit.text.tokenizer.base import WORD_START, SpecialIds, TextTokenizer
 from toolkit.text.tokenizer.certificate import write_certificate
+from toolkit.text.tokenizer.fast import save_fast
 
 _BYTE_PIECE = re.compile(r"<0x[0-9A-F]{2}>")
 _RESERVED = re.compile(r"[\[<]?(?:unused|reserved)[ _-]?\w*\d+[\]>]?", re.IGNORECASE)
@@ -79,7 +80,7 @@ class ForeignTokenizer(TextTokenizer):
     def save(self, folder: Path) -> None:
         """Writes what `AutoTokenizer.from_pretrained(folder)` and `load_tokenizer(folder)` open."""
         folder.mkdir(parents=True, exist_ok=True)
-        self.fast.save_pretrained(folder)
+        save_fast(self.fast, folder)
         if self.certificate:
             write_certificate(folder, self.certificate)
 

@@ -1,5 +1,6 @@
 """Opens a folder's tokenizer: one that was certified here, or one from elsewhere."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
@@ -8,6 +9,7 @@ from toolkit.errors import CheckpointError
 from toolkit.text.tokenizer.base import TextTokenizer
 from toolkit.text.tokenizer.certificate import CERTIFICATE, FAST, FOREIGN, SPIECE, read_certificate
 from toolkit.text.tokenizer.foreign import ForeignTokenizer
+from toolkit.text.tokenizer.foreign_certificate import certify_foreign
 from toolkit.text.tokenizer.sentencepiece import SentencePieceTokenizer
 
 
@@ -34,8 +36,12 @@ def load_tokenizer(folder: Path) -> TextTokenizer:
     return SentencePieceTokenizer(fast, (folder / SPIECE).read_bytes(), certificate)
 
 
-def load_foreign_tokenizer(folder: Path | str) -> ForeignTokenizer:
-    """Opens the fast tokenizer of any local folder that `AutoTokenizer` opens; its certificate is yet to be made.
+def load_foreign_tokenizer(folder: Path | str, rows: Iterable[tuple[str, ...]] = ()) -> ForeignTokenizer:
+    """Opens the fast tokenizer of any local folder that `AutoTokenizer` opens, and looks at what it loses.
+
+    Args:
+        folder: Of a tokenizer or a model with one.
+        rows: Text and language that the certificate is to speak of.
 
     Raises:
         CheckpointError: There is none, it is not a fast one, or it lacks special tokens.
@@ -45,4 +51,6 @@ def load_foreign_tokenizer(folder: Path | str) -> ForeignTokenizer:
     except (OSError, ValueError, ImportError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{folder}: transformers opens no tokenizer there: {reason}") from None
-    return ForeignTokenizer(fast, origin=folder)
+    tokenizer = ForeignTokenizer(fast, origin=folder)
+    tokenizer.certificate = certify_foreign(tokenizer, rows, Path(folder))
+    return tokenizer

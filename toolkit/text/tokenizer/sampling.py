@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from toolkit.text.tokenizer.splitting import split_line
+from toolkit.text.splitting import split_line
 
 _DRAWN_AT_ONCE = 1024
 

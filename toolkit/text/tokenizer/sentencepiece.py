@@ -1,6 +1,5 @@
 """A SentencePiece model and the fast tokenizer that gives the same ids."""
 
-import json
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from toolkit.text.tokenizer.base import SpecialIds, TextTokenizer, num_cores
 from toolkit.text.tokenizer.certificate import SPIECE, write_certificate
-from toolkit.text.tokenizer.fast import EXACT_SUM, SPECIAL_TOKENS
+from toolkit.text.tokenizer.fast import EXACT_SUM, SPECIAL_TOKENS, save_fast
 from toolkit.text.tokenizer.normalizing import Normalizer
 
 _UNKNOWN_PENALTY = 10
@@ -103,13 +102,3 @@ class SentencePieceTokenizer(TextTokenizer):
         if len(text) <= self._exact_characters:
             return self.pieces.encode(text, out_type="numpy")
         return np.array(self.fast(text, add_special_tokens=False)["input_ids"], dtype=np.int32)
-
-
-def save_fast(fast: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Writes a fast tokenizer so that transformers 4 opens it too."""
-    fast.save_pretrained(folder)
-    path = folder / "tokenizer_config.json"
-    config = json.loads(path.read_text(encoding="utf-8"))
-    # Transformers 5 writes the name of its new base class here, which transformers 4 does not know.
-    config["tokenizer_class"] = "PreTrainedTokenizerFast"
-    path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -48,27 +48,26 @@ class TokenizerConfig(Section):
 
 
 def train_tokenizer(
-    texts: Iterable[str],
+    texts: Iterable[str] | Iterable[tuple[str, ...]],
     config: TokenizerConfig,
     folder: Path,
-    languages: Iterable[str] | None = None,
     seed: int = 0,
 ) -> SentencePieceTokenizer:
     """Samples, trains, converts, certifies on the sample and on strings made to break it, and writes it to `folder`.
 
     Args:
-        texts: The corpus, read once from front to back.
+        texts: The corpus, read once from front to back: texts, or rows of text and language, so that all languages
+            are heard.
         config: Vocabulary.
         folder: Gets `tokenizer.json`, `tokenizer_config.json`, `sentencepiece.model` and the certificate.
-        languages: Of each text, so that all are heard; one language if not given.
         seed: Of the sample and of the generated strings.
 
     Raises:
         DataError: No texts in a language, or too few to learn from.
         CheckpointError: The two sides differ on some text: the certificate says on which.
     """
-    pairs = ((text, "all") for text in texts) if languages is None else zip(texts, languages, strict=True)
-    sample = sample_lines(pairs, config.max_characters, seed)
+    rows = ((row, "und") if isinstance(row, str) else row[:2] for row in texts)
+    sample = sample_lines(rows, config.max_characters, seed)
     _refuse_empty(sample)
     normalizer = build_normalizer(config.lowercase)
     spiece = round_scores(train_sentencepiece(map(Normalizer(normalizer), sample.lines), config))
