@@ -49,7 +49,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	  echo "making $(VENV) with $$($$python --version)"; \
 	  $$python -m venv $(VENV); \
 	fi
-	$(BIN)/python -m pip install --quiet --progress-bar off -c constraints.txt -e '.[dev,external,ray]'
+	$(BIN)/python -m pip install --quiet --progress-bar off -c constraints.txt -e '.[dev,external,ray,text]'
 	@# Its dependencies bring torchvision, and are not used here.
 	$(BIN)/python -m pip install --quiet --progress-bar off -c constraints.txt --no-deps dynamic-network-architectures
 	@touch $@

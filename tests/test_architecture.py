@@ -88,7 +88,8 @@ def test_files_are_short_and_named_for_what_they_hold() -> None:
 
 def test_every_imported_package_is_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    lines = [*project["dependencies"], *project["optional-dependencies"]["external"]]
+    extras = project["optional-dependencies"]
+    lines = [*project["dependencies"], *extras["external"], *extras["text"]]
     declared = {Requirement(line).name.casefold() for line in lines}
     owners = packages_distributions()
     undeclared = {}
