@@ -25,6 +25,7 @@ from toolkit.encoders.text.architecture import (
     transformers_config,
 )
 from toolkit.encoders.text.head import LMHead, head_state
+from toolkit.encoders.text.packed import attention_inputs
 from toolkit.errors import CheckpointError, ConfigError, DataError
 from toolkit.text.tokenizer import TextTokenizer, load_tokenizer
 
@@ -52,11 +53,23 @@ class TextFeatures(NamedTuple):
     """num_layers + 1 of (B, T, H): the embeddings, then each layer."""
     input_ids: Tensor
     """(B, T)."""
+    documents: Tensor | None = None
+    """(B, T) which of D texts each token belongs to, -1 for padding, where rows hold several."""
+    num_documents: int = 0
+    """D."""
 
     @property
     def last(self) -> Tensor:
         """(B, T, H), the last layer."""
         return self.hidden_states[-1]
+
+    def summed(self, vectors_BTD: Tensor, weights_BT: Tensor) -> Tensor:
+        """The weighted sum of each text's vectors, (B, D), or of packed texts as many rows; padding has weight 0."""
+        if self.documents is None:
+            return torch.einsum("bt,btd->bd", weights_BT, vectors_BTD)
+        weighted = (weights_BT[:, :, None] * vectors_BTD).flatten(0, 1)
+        sums = weighted.new_zeros(self.num_documents, weighted.shape[1])
+        return sums.index_add(0, self.documents.clamp_min(0).flatten(), weighted)
 
 
 class TextEncoder(nn.Module):
@@ -255,14 +268,24 @@ class TextEncoder(nn.Module):
         getattr(self.model, switch)(*[{"use_reentrant": False}] * enabled)
 
     def forward(self, batch: Mapping[str, Tensor]) -> TextFeatures:
-        """Hidden states of a batch with `input_ids` and `attention_mask`, both (B, T)."""
-        output = self.model(
-            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], output_hidden_states=True
-        )
-        return TextFeatures(output.hidden_states, batch["input_ids"])
+        """Hidden states of a batch.
+
+        Args:
+            batch: With `input_ids` and `attention_mask`, both (B, T), the latter also as (B, 1, T, T); packed ones as
+                `toolkit.text.MaskedBatches` makes them.
+        """
+        others = attention_inputs(batch, self.model, causal=self.is_causal, first_position=self.first_position)
+        output = self.model(input_ids=batch["input_ids"], output_hidden_states=True, **others)
+        documents = batch.get("documents")
+        if documents is None:
+            return TextFeatures(output.hidden_states, batch["input_ids"])
+        # Counting them on a GPU would make the CPU wait.
+        num_documents = len(batch["languages"]) if "languages" in batch else int(documents.max()) + 1
+        return TextFeatures(output.hidden_states, batch["input_ids"], documents, num_documents)
 
     def pooled(self, features: TextFeatures, pooling: PoolingConfig | None = None) -> Tensor:
-        """(B, D) one vector a text: a weighted mean of each part, each scaled to norm 1, side by side.
+        """(B, D), or as many rows as there are packed texts: of each a weighted mean of each part, each scaled to norm
+        1, side by side.
 
         Args:
             features: Of a batch.
@@ -275,7 +298,7 @@ class TextEncoder(nn.Module):
         parts = [features.hidden_states[layer] for layer in pooling.layers]
         if pooling.static:
             parts.append(self.static_vectors[features.input_ids])
-        return torch.cat([F.normalize(torch.einsum("bt,btd->bd", weights_BT, part), dim=1) for part in parts], dim=1)
+        return torch.cat([F.normalize(features.summed(part, weights_BT), dim=1) for part in parts], dim=1)
 
     def embed(self, texts: Sequence[str], batch_size: int = 64, progress: bool = False) -> np.ndarray:
         """Embeds texts by the default variant.
