@@ -20,11 +20,16 @@ VARIANTS = {
     "spectral": PoolingConfig(layers=(), static=True),
 }
 
+ARCHITECTURES = ("bert", "xlm-roberta", "modernbert", "electra")
+
 
 def encoder_of(tokenizer: TextTokenizer, architecture: str = "bert") -> TextEncoder:
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
-    config = TextEncoderConfig(architecture=architecture, num_layers=2, hidden_size=16, num_heads=2, max_length=24)
+    narrow = {"embedding_size": 8} if architecture == "electra" else {}
+    config = TextEncoderConfig(
+        architecture=architecture, num_layers=2, hidden_size=16, num_heads=2, max_length=24, **narrow
+    )
     spectral = rng.normal(size=(len(tokenizer), 6)).astype(np.float32)
     spectral[:5] = 0
     weights = rng.random(len(tokenizer)).astype(np.float32)
@@ -33,7 +38,7 @@ def encoder_of(tokenizer: TextTokenizer, architecture: str = "bert") -> TextEnco
     ).eval()
 
 
-@pytest.fixture(params=["bert", "xlm-roberta"])
+@pytest.fixture(params=ARCHITECTURES)
 def encoder(request: pytest.FixtureRequest, tokenizer: TextTokenizer) -> TextEncoder:
     return encoder_of(tokenizer, request.param)
 
@@ -108,13 +113,17 @@ def test_what_is_not_a_list_of_strings_is_refused(encoder: TextEncoder, wrong: o
         encoder.embed(wrong)  # type: ignore[arg-type]
 
 
-def test_an_untrained_encoder_repeats_the_spectral_vectors(tokenizer: TextTokenizer, texts: list[str]) -> None:
-    encoder = encoder_of(tokenizer)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_an_untrained_encoder_repeats_the_spectral_vectors(
+    tokenizer: TextTokenizer, texts: list[str], architecture: str
+) -> None:
+    encoder = encoder_of(tokenizer, architecture)
     start = encoder.model.get_input_embeddings().weight.detach()
     assert np.corrcoef(start[5:, :6].flatten(), encoder.static_vectors[5:].flatten())[0, 1] > 0.9999
     features = encoder(encoder.collate(texts))
     for layer in features.hidden_states[1:]:
         torch.testing.assert_close(layer, features.hidden_states[0], atol=1e-4, rtol=1e-4)
+    assert features.last.std() == pytest.approx(1, abs=0.01)
 
 
 def test_embedding_leaves_the_mode_as_it_was(tokenizer: TextTokenizer, texts: list[str]) -> None:
@@ -143,17 +152,17 @@ def test_weights_of_another_size_are_refused(tokenizer: TextTokenizer, tmp_path:
         TextEncoder.from_pretrained(tmp_path)
 
 
-@pytest.mark.parametrize("architecture", ["bert", "xlm-roberta"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_checkpointing_changes_no_bit_of_gradients(
     tokenizer: TextTokenizer, texts: list[str], architecture: str, recwarn: pytest.WarningsRecorder
 ) -> None:
     def gradients(checkpointing: bool) -> dict[str, torch.Tensor]:
         encoder = encoder_of(tokenizer, architecture).train()
-        assert encoder.model.config.hidden_dropout_prob > 0
+        blocks = encoder.model.layers if architecture == "modernbert" else encoder.model.encoder.layer
         if checkpointing:
             encoder.set_gradient_checkpointing(True)
-            layer = encoder.model.encoder.layer[0].intermediate
-            layer.register_forward_hook(lambda *_: passes.append(1))
+            part = blocks[0].mlp if architecture == "modernbert" else blocks[0].intermediate
+            part.register_forward_hook(lambda *_: passes.append(1))
         torch.manual_seed(5)
         features = encoder(encoder.collate(texts))
         assert len(features.hidden_states) == 3

@@ -14,6 +14,7 @@ from toolkit.text.tokenizer.base import WORD_START, TextTokenizer
 from toolkit.text.tokenizer.certificate import certify
 from toolkit.text.tokenizer.fast import build_fast_tokenizer, round_scores
 from toolkit.text.tokenizer.foreign import ForeignTokenizer
+from toolkit.text.tokenizer.foreign_certificate import certify_foreign
 from toolkit.text.tokenizer.sampling import sample_lines
 from toolkit.text.tokenizer.sentencepiece import SentencePieceTokenizer
 from toolkit.text.tokenizer.training import TokenizerConfig, train_sentencepiece
@@ -25,10 +26,9 @@ _Piece = model_pb2.ModelProto.SentencePiece
 
 def extend_tokenizer(
     tokenizer: TextTokenizer,
-    texts: Iterable[str],
+    texts: Iterable[str] | Iterable[tuple[str, ...]],
     config: TokenizerConfig,
     folder: Path,
-    languages: Iterable[str] | None = None,
     seed: int = 0,
 ) -> TextTokenizer:
     """Adds the pieces that a vocabulary of the corpus would have and `tokenizer` lacks.
@@ -38,18 +38,18 @@ def extend_tokenizer(
 
     Args:
         tokenizer: Of fewlabel, or one from elsewhere whose model is unigram or WordPiece.
-        texts: The corpus, read once from front to back.
+        texts: The corpus, read once from front to back: texts, or rows of text and language, so that all languages
+            are heard.
         config: Of the vocabulary whose pieces are added; `model` and `lowercase` are the old tokenizer's.
         folder: Gets the new tokenizer.
-        languages: Of each text, so that all are heard; one language if not given.
         seed: Of the sample that is learnt from.
 
     Raises:
         CheckpointError: Pieces cannot be added to a tokenizer of this kind, or the two sides of the new one differ.
         DataError: The texts do not suffice for a vocabulary.
     """
-    pairs = ((text, "all") for text in texts) if languages is None else zip(texts, languages, strict=True)
-    lines = sample_lines(pairs, config.max_characters, seed).lines
+    rows = ((row, "und") if isinstance(row, str) else row[:2] for row in texts)
+    lines = sample_lines(rows, config.max_characters, seed).lines
     known = {tokenizer.piece(index) for index in range(len(tokenizer))}
     if isinstance(tokenizer, SentencePieceTokenizer):
         model = model_pb2.ModelProto.FromString(tokenizer.spiece)
@@ -66,6 +66,7 @@ def extend_tokenizer(
     else:
         new = _new_pieces(tokenizer, lines, config.model_copy(update={"model": "unigram"}), known)
         extended = ForeignTokenizer(_extended_fast(tokenizer.fast, new))
+        extended.certificate = certify_foreign(extended)
     assert [extended.piece(index) for index in range(len(tokenizer))] == [*map(tokenizer.piece, range(len(tokenizer)))]
     extended.save(Path(folder))
     return extended
