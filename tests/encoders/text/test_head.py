@@ -64,9 +64,10 @@ def test_a_causal_encoder_looks_left_only_and_stays_so(
 ) -> None:
     encoder = small(tokenizer, kind)
     assert not encoder.is_causal
+    batch = encoder.collate([texts[0]])
+    both_ways = encoder(batch).last.detach()
     encoder.set_causal()
     encoder.take_lm_head()
-    batch = encoder.collate([texts[0]])
     changed = {**batch, "input_ids": batch["input_ids"].clone()}
     changed["input_ids"][0, -2] = 7 if changed["input_ids"][0, -2] != 7 else 8
     encoder.save_pretrained(tmp_path)
@@ -81,8 +82,12 @@ def test_a_causal_encoder_looks_left_only_and_stays_so(
         logits = encoder.lm_head.logits(before, encoder.token_embeddings)
         model = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
         torch.testing.assert_close(model(**batch).logits[0], logits, rtol=1e-5, atol=1e-5)
+        encoder.set_causal(False)
+        assert torch.equal(encoder(batch).last, both_ways)
 
 
 def test_modernbert_cannot_be_causal(tokenizer: TextTokenizer) -> None:
+    encoder = small(tokenizer, "modernbert")
+    encoder.set_causal(False)
     with pytest.raises(ConfigError, match="take bert"):
-        small(tokenizer, "modernbert").set_causal()
+        encoder.set_causal()

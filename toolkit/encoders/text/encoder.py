@@ -221,22 +221,27 @@ class TextEncoder(nn.Module):
         """Whether a token sees those before it only."""
         return bool(getattr(self.model.config, "is_decoder", False))
 
-    def set_causal(self) -> None:
-        """From now on a token sees those before it only; plain transformers see it so too, once it is saved.
+    def set_causal(self, causal: bool = True) -> None:
+        """From now on a token sees those before it only, or all again; once saved, plain transformers see it so too.
+
+        Args:
+            causal: Whether it is blind to what follows.
 
         Raises:
-            ConfigError: An architecture that cannot.
+            ConfigError: An architecture that cannot be.
         """
+        if causal == self.is_causal:
+            return
         if not any(hasattr(part, "is_decoder") for part in self.model.modules()):
             raise ConfigError(
                 f"encoder.architecture: {self.model.config.model_type} looks both ways; take bert, xlm-roberta or "
                 "electra for an objective that reads from the left"
             )
-        self.model.config.is_decoder, self.model.config.use_cache = True, False
+        self.model.config.is_decoder, self.model.config.use_cache = causal, False
         for part in self.model.modules():
             for name in ("is_decoder", "is_causal"):
                 if hasattr(part, name):
-                    setattr(part, name, True)
+                    setattr(part, name, causal)
 
     @property
     def lm_head(self) -> LMHead | None:
