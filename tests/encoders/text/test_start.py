@@ -56,6 +56,8 @@ def test_it_is_saved_for_fewlabel_and_for_transformers(
 ) -> None:
     encoder = open_encoder(make_foreign(kind))
     encoder.save_pretrained(tmp_path / "saved")
+    for path in (tmp_path / "saved").iterdir():
+        assert str(tmp_path).encode() not in path.read_bytes(), path.name
     again = toolkit.load_encoder(tmp_path / "saved")
     np.testing.assert_array_equal(again.embed(texts), encoder.embed(texts))
     batch = encoder.collate(texts)

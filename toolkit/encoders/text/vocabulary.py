@@ -18,8 +18,9 @@ from transformers import PretrainedConfig
 
 from toolkit.console import log, track
 from toolkit.encoders.text.architecture import build_model, first_position, position_table
-from toolkit.encoders.text.encoder import PoolingConfig, TextEncoder
+from toolkit.encoders.text.encoder import TextEncoder
 from toolkit.encoders.text.head import LMHead
+from toolkit.encoders.text.pooling import PoolingConfig
 from toolkit.text.spectral import SpectralConfig, spectral_embeddings, term_counts
 from toolkit.text.tokenizer import TextTokenizer
 
