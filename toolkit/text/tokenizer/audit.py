@@ -42,7 +42,7 @@ def audit_tokenizer(tokenizer: TextTokenizer, texts: Iterable[tuple[str, str]]) 
         strings = [text for text, _ in batch]
         ids = tokenizer.encode_arrays(strings)
         seen = tokenizer.normalize_all(strings)
-        back = tokenizer.fast.batch_decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        back = tokenizer.decode_all(ids, skip_special=True)
         for (text, language), own, normal, decoded in zip(batch, ids, seen, back, strict=True):
             words = normal.split()
             counts.setdefault(language, Counter()).update(

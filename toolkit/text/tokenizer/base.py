@@ -108,9 +108,19 @@ class TextTokenizer(ABC):
         """Ids of each text, without start and end."""
         return [ids.tolist() for ids in self.encode_arrays(texts)]
 
+    def decode_all(self, ids: Sequence[np.ndarray], *, skip_special: bool = False) -> list[str]:
+        """The text of each array of ids without start and end.
+
+        Args:
+            ids: Of N texts.
+            skip_special: Leave special tokens out, what is unknown among them; otherwise their names stand there.
+        """
+        rows = [own.tolist() for own in ids]
+        return self.fast.backend_tokenizer.decode_batch(rows, skip_special_tokens=skip_special)
+
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
         """The text of ids without start and end."""
-        return self.fast.decode(np.asarray(ids).tolist(), clean_up_tokenization_spaces=False)
+        return self.decode_all([np.asarray(ids, dtype=np.int64)])[0]
 
 
 def num_cores() -> int:

@@ -54,8 +54,8 @@ class Sample:
 def sample_lines(texts: Iterable[tuple[str, str]], max_characters: int, seed: int) -> Sample:
     """Reads all of `texts` once and keeps lines at random, up to `max_characters` of them all.
 
-    Where there is more, each language gets the same share, and what a small one leaves goes to the others. Which lines
-    a language keeps does not depend on how it is mixed with others, its own order aside.
+    Where there is more, each language gets the same share, and what a small one leaves goes to the others. But for a
+    line at the edge, which lines a language keeps does not depend on how it is mixed with others.
 
     Args:
         texts: Text and language.
