@@ -24,10 +24,11 @@ from toolkit.encoders.text.pooling import PoolingConfig
 from toolkit.text.spectral import SpectralConfig, spectral_embeddings, term_counts
 from toolkit.text.tokenizer import TextTokenizer
 
-ROWS_AT_A_TIME = 256
-"""New pieces whose likeness to all shared ones is held at once."""
-SUPPORT = 64
-"""Shared pieces that a new one is made of, at most."""
+MAX_COSINES = 2**24
+"""Cosines in memory at a time: 64 MB of them."""
+MAX_SUPPORT = 64
+"""Shared pieces that a new one is made of, at most; sparsemax of the highest scores is that of all where it gives no
+more than these a part."""
 
 
 @dataclass(frozen=True)
@@ -91,17 +92,14 @@ def likeness_weights(vectors_VS: np.ndarray, new_N: np.ndarray, known_K: np.ndar
     parts = []
     if len(columns):
         known_SK = unit_VS[known_K[columns]].T
-        for start in range(0, len(rows), ROWS_AT_A_TIME):
-            cosines = unit_VS[new_N[rows[start : start + ROWS_AT_A_TIME]]] @ known_SK
-            if (
-                cosines.shape[1] > SUPPORT
-            ):  # sparsemax of the highest is that of all, unless more than these have a part
-                best = np.argpartition(-cosines, SUPPORT, axis=1)[:, :SUPPORT]
-            else:
-                best = np.tile(np.arange(cosines.shape[1]), (len(cosines), 1))
+        at_once = max(1, MAX_COSINES // len(columns))
+        for start in range(0, len(rows), at_once):
+            part = rows[start : start + at_once]
+            cosines = unit_VS[new_N[part]] @ known_SK
+            support = min(MAX_SUPPORT, len(columns))
+            best = np.argpartition(-cosines, support - 1, axis=1)[:, :support]
             weights = sparsemax(np.take_along_axis(cosines, best, axis=1).astype(np.float64))
-            places = np.repeat(rows[start : start + ROWS_AT_A_TIME], best.shape[1])
-            parts.append((weights.ravel(), places, columns[best].ravel()))
+            parts.append((weights.ravel(), np.repeat(part, best.shape[1]), columns[best].ravel()))
     data, row, column = (np.concatenate(part) for part in zip(*parts, strict=True)) if parts else ([], [], [])
     weights = sp.csr_matrix((data, (row, column)), shape=(len(new_N), len(known_K)))
     weights.eliminate_zeros()
