@@ -127,7 +127,7 @@ def _texts(source: Path, name: str, text: str | None, label: str | None, languag
 
 def _kept_private(source: Path, private: Path) -> Path:
     """A link to the folder of scans, whose path may name people, for the card to point at."""
-    from toolkit.scans.audit.private import writing
+    from toolkit.private import writing
 
     link = private.resolve() / "scans"
     with writing(link):

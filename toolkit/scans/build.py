@@ -14,7 +14,7 @@ import pandas as pd
 from toolkit.config import digest
 from toolkit.console import log, track
 from toolkit.errors import DataError
-from toolkit.scans.audit.private import write_private
+from toolkit.private import write_private
 from toolkit.scans.crops import stored_candidates
 from toolkit.scans.isolated import Lost, isolated, num_cores
 from toolkit.scans.labels import label_map_paths, resampled_label_map

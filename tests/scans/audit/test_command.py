@@ -9,8 +9,8 @@ from toolkit.cards.pseudonyms import key_mark, pseudonym_key
 from toolkit.cli import app
 from toolkit.console import log
 from toolkit.errors import DiskError
+from toolkit.private import write_private
 from toolkit.scans.audit.memory import Memory
-from toolkit.scans.audit.private import write_private
 
 
 @pytest.fixture(autouse=True)

@@ -53,8 +53,8 @@ def show(
     """
     import numpy as np
 
+    from toolkit.private import write_private
     from toolkit.scans import apply_parameters, identity_parameters, sample_parameters
-    from toolkit.scans.audit.private import write_private
     from toolkit.scans.pictures import captioned_png
     from toolkit.scans.views import describe
 

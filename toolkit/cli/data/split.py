@@ -44,7 +44,7 @@ def split(
 
     $ fewlabel data split private/manifest.csv --out private/split --test-share 0.3 --stratify site,modality --seed 1
     """
-    from toolkit.scans.audit.private import private_folder, write_private
+    from toolkit.private import private_folder, write_private
     from toolkit.scans.leakage import split_manifest
     from toolkit.scans.manifest import COLUMNS, read_manifest
 

@@ -7,8 +7,8 @@ import pandas as pd
 from toolkit.cards.pseudonyms import is_pseudonym
 from toolkit.console import log
 from toolkit.errors import DataError
+from toolkit.private import refuse_run_folder, write_private
 from toolkit.scans.audit.people import CROSSWALK_COLUMNS
-from toolkit.scans.audit.private import refuse_run_folder, write_private
 from toolkit.scans.audit.tables import existing
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from toolkit.cards.pseudonyms import pseudonym_key
 from toolkit.console import track
 from toolkit.errors import DataError
+from toolkit.private import private_folder
 from toolkit.scans.audit.candidates import Candidate, series_candidates, strangers, volume_candidates
 from toolkit.scans.audit.choice import choose, deciding_rule
 from toolkit.scans.audit.config import AuditConfig
@@ -16,7 +17,6 @@ from toolkit.scans.audit.link import Labels
 from toolkit.scans.audit.listing import Audit, write_listing
 from toolkit.scans.audit.look import look, read_headers
 from toolkit.scans.audit.memory import Memory, question
-from toolkit.scans.audit.private import private_folder
 from toolkit.scans.audit.walk import walk
 from toolkit.scans.dicom import DicomHeader
 from toolkit.scans.isolated import Lost, isolated, num_cores

@@ -8,12 +8,12 @@ from typing import Any
 
 import pandas as pd
 
+from toolkit.private import write_private
 from toolkit.scans.audit.candidates import Candidate
 from toolkit.scans.audit.crosswalk import with_earlier
 from toolkit.scans.audit.link import Labels
 from toolkit.scans.audit.page import write_page
 from toolkit.scans.audit.people import People, scanner_name
-from toolkit.scans.audit.private import write_private
 from toolkit.scans.manifest import COLUMNS
 from toolkit.scans.preprocessing import BELOW_IS_HU
 from toolkit.scans.reasons import ScanError

@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from toolkit.scans.audit.private import writing
+from toolkit.private import writing
 
 _SAVE_EVERY_S = 2.0
 

@@ -9,10 +9,10 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from toolkit.private import write_private
 from toolkit.reports.style import COLOURS, drawing, svg
 from toolkit.scans.audit.counts import label_table, labelled_scans, studies_a_subject, tables
 from toolkit.scans.audit.montage import montage
-from toolkit.scans.audit.private import write_private
 
 _MOST_ROWS_NAMED = 12
 
