@@ -21,7 +21,7 @@ RATIOS = {
     "store": {"persistent", "memmap", "limit", "bytes", "memory"},
     "views": {"monai"} | ({"torchio"} if os.environ.get("FEWLABEL_TORCHIO") else set()),
 }
-NO_PROGRAMS = {"__init__", "report", "made_up", "by_hand", "torchio_peer"}
+NO_PROGRAMS = {"__init__", "report", "made_up", "made_up_texts", "by_hand", "torchio_peer", "peers"}
 PROGRAMS = {path.stem for path in (ROOT / "benchmarks").glob("*.py")} - NO_PROGRAMS
 
 

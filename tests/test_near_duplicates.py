@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from toolkit.near_duplicates import canonical, clusters, near_any
+from toolkit.near_duplicates import Repeat, RepeatFinder, canonical, clusters, near_any
 
 SENTENCE = "The hotel was clean, quiet and close to the station, and we would stay there again."
 
@@ -63,3 +63,66 @@ def test_held_out_texts_are_found() -> None:
 
 def test_no_texts() -> None:
     assert clusters([]).tolist() == []
+
+
+def reasons(texts: list[str], threshold: float = 0.8, held_out: list[str] | None = None) -> list[Repeat]:
+    finder = RepeatFinder(threshold=threshold)
+    finder.hold_out(held_out or [])
+    for text in texts:
+        finder.add(text)
+    return [Repeat(value) for value in finder.reasons()]
+
+
+def test_a_stream_of_texts_keeps_the_first_of_each() -> None:
+    near = f"{SENTENCE}!! X"
+    texts = ["Good.", SENTENCE, "good!", near, near.upper(), "other"]
+    none, exact = Repeat.NONE, Repeat.EXACT
+    assert reasons(texts) == [none, none, exact, Repeat.NEAR, exact, none]
+    assert reasons(texts, threshold=1) == [none, none, exact, none, exact, none]
+    assert reasons([]) == []
+
+
+def test_texts_of_other_kinds_do_not_repeat_each_other() -> None:
+    finder = RepeatFinder(threshold=0.8)
+    for kind in ("en", "id"):
+        for text in ("radio", SENTENCE):
+            finder.add(text, kind)
+    assert not finder.reasons().any()
+
+
+@pytest.mark.parametrize("threshold", [0.8, 1.0])
+def test_a_stream_does_not_bring_held_out_texts_back(threshold: float) -> None:
+    texts = [SENTENCE.upper(), f"{SENTENCE}!! X", "quite another text"]
+    assert reasons(texts, threshold, [SENTENCE]) == [Repeat.HELD_OUT, Repeat.HELD_OUT, Repeat.NONE]
+    finder = RepeatFinder(threshold=threshold)
+    finder.hold_out([SENTENCE], "en")
+    finder.add(SENTENCE, "sl")
+    assert finder.reasons().tolist() == [Repeat.NONE]
+
+
+def test_a_stream_finds_what_comparing_all_pairs_finds() -> None:
+    rng = np.random.default_rng(0)
+    words = [f"word{number}" for number in range(200)]
+    texts = []
+    for _ in range(150):
+        text = rng.choice(words, 25).tolist()
+        texts.append(" ".join(text))
+        for _ in range(rng.integers(3)):
+            place = rng.integers(len(text))
+            texts.append(" ".join([*text[:place], str(rng.choice(words)), *text[place + 1 :]]))
+
+    def shingles(text: str) -> set[str]:
+        return {text[i : i + 5] for i in range(len(text) - 4)}
+
+    sets = [shingles(text) for text in texts]
+
+    def near(i: int, j: int) -> bool:
+        return len(sets[i] & sets[j]) / len(sets[i] | sets[j]) >= 0.8
+
+    found = reasons(texts)
+    kept = [i for i, reason in enumerate(found) if reason is Repeat.NONE]
+    left = [j for j, reason in enumerate(found) if reason is not Repeat.NONE]
+    assert len(left) > 100
+    assert all(any(near(i, j) for i in range(j)) or texts[j] in texts[:j] for j in left)  # nothing without a reason
+    missed = [j for j in kept if any(near(i, j) for i in range(j))]
+    assert len(missed) <= 0.1 * len(left)  # buckets may miss a few at the threshold itself

@@ -92,7 +92,7 @@ def test_an_empty_language_is_the_only_one_or_undetermined(tmp_path: Path, langu
     (tmp_path / "a.csv").write_text("text,lang\nhello,\n", encoding="utf-8")
     reader = {"format": "table", "member": "a.csv", "text": "text", "language": "lang"}
     assert read_corpus(card(tmp_path, reader, languages=languages), tmp_path).languages.tolist() == [read]
-    with pytest.raises(DataError, match="1 texts have no language; add und"):
+    with pytest.raises(DataError, match="a text has no language; add und"):
         read_corpus(card(tmp_path, reader, languages="de, en"), tmp_path)
 
 

@@ -6,23 +6,28 @@ from toolkit.cards.fetch import data_digest, data_root, fetch, verify
 from toolkit.cards.model_card import without_folders, write_model_card
 from toolkit.cards.public_model import PublicModel, list_public_models, load_public_model
 from toolkit.cards.reader import (
+    DocumentsReader,
     GettextReader,
     JsonLinesReader,
     LinesReader,
+    ParallelReader,
     ParquetReader,
     Reader,
     SqliteReader,
     TableReader,
+    TmxReader,
     VolumeReader,
 )
 from toolkit.cards.source import Member, Source
 
 __all__ = [
     "DataCard",
+    "DocumentsReader",
     "GettextReader",
     "JsonLinesReader",
     "LinesReader",
     "Member",
+    "ParallelReader",
     "ParquetReader",
     "PublicModel",
     "Reader",
@@ -30,6 +35,7 @@ __all__ = [
     "Split",
     "SqliteReader",
     "TableReader",
+    "TmxReader",
     "VolumeReader",
     "data_digest",
     "data_root",

@@ -4,7 +4,15 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from toolkit.cards.reader import GettextReader, Reader, TextReader, VolumeReader
+from toolkit.cards.reader import (
+    DocumentsReader,
+    GettextReader,
+    ParallelReader,
+    Reader,
+    TextReader,
+    TmxReader,
+    VolumeReader,
+)
 from toolkit.cards.source import HfSource, Member, PathSource, Source
 from toolkit.config import Section
 
@@ -82,6 +90,7 @@ class CardFacts(Section):
             raise ValueError("reader: must hold at least one entry")
         for reader in self.reader:
             columns = [getattr(reader, column, None) for column in ("text", "label", "language", "group", "source")]
+            columns += reader.languages if isinstance(reader, ParallelReader) else ()
             for column in self.personal_data.columns_never_read:
                 if column in columns:
                     raise ValueError(f"reader reads {column!r}, which personal_data.columns_never_read forbids")
@@ -100,7 +109,7 @@ class CardFacts(Section):
 
 
 def _names_groups(reader: TextReader | VolumeReader) -> bool:
-    if isinstance(reader, GettextReader | VolumeReader):
+    if isinstance(reader, DocumentsReader | GettextReader | ParallelReader | TmxReader | VolumeReader):
         return True
     return bool(getattr(reader, "group", None) or reader.constants.get("group"))
 

@@ -102,8 +102,41 @@ class LinesReader(TextReader):
     format: Literal["lines"] = "lines"
 
 
+class DocumentsReader(TextReader):
+    """One text a file: letters, reports. The file is the text's group, under a pseudonym."""
+
+    format: Literal["documents"] = "documents"
+
+
+class ParallelReader(TextReader):
+    """A delimited table with a column of texts for each language; the texts of a row translate each other.
+
+    Their group is a digest of the row's texts, so that translations of one text share it.
+    """
+
+    format: Literal["parallel"] = "parallel"
+    languages: dict[str, str] = Field(min_length=1)
+    """Each column of texts, and its language (ISO 639-1)."""
+    delimiter: str = "\t"
+    """What stands between columns."""
+    header_rows: int = Field(1, ge=0, le=9)
+    """Rows before the data; the first has the column names."""
+    columns: tuple[str, ...] = ()
+    """Column names, where `header_rows` is 0."""
+    quoted: bool = False
+    """Whether `"` quotes a field; without, it is a character like any other."""
+
+
+class TmxReader(TextReader):
+    """A translation memory (TMX); the variants of a unit share a group, a digest of their texts."""
+
+    format: Literal["tmx"] = "tmx"
+    languages: dict[str, str] = Field(default_factory=dict)
+    """Each `xml:lang` to be read, and its language (`pt-BR: pt`); by default all, by their first part."""
+
+
 class GettextReader(TextReader):
-    """Catalogues of translations (`.po`), one a language.
+    """Catalogues of translations (`.po`, `.mo`), one a language.
 
     Each translated message is a text, of a plural the last form; fuzzy and obsolete ones are left out. Its
     group is the message (context and id), so that translations of one message share a group.
@@ -135,6 +168,15 @@ class VolumeReader(Section):
 
 
 Reader = Annotated[
-    TableReader | JsonLinesReader | ParquetReader | SqliteReader | LinesReader | GettextReader | VolumeReader,
+    TableReader
+    | JsonLinesReader
+    | ParquetReader
+    | SqliteReader
+    | LinesReader
+    | DocumentsReader
+    | GettextReader
+    | ParallelReader
+    | TmxReader
+    | VolumeReader,
     Field(discriminator="format"),
 ]

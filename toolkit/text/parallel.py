@@ -1,9 +1,11 @@
-"""Translation catalogues (gettext `.po`): messages, and pairs of texts that translate each other."""
+"""Translation catalogues (gettext `.po`, `.mo`): messages, and pairs of texts that translate each other."""
 
 import re
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polib
 
@@ -34,11 +36,7 @@ def read_messages(path: Path, encoding: str = "utf-8") -> Iterator[Message]:
     Raises:
         DataError: The file is no catalogue.
     """
-    try:
-        catalogue = polib.pofile(str(path), encoding=encoding)
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: is not a gettext catalogue: {error}") from None
-    for entry in catalogue.translated_entries():
+    for entry in _catalogue(path, encoding).translated_entries():
         plural = bool(entry.msgid_plural)
         default = _DEFAULT_COMMENT.match(entry.comment or "")
         yield Message(
@@ -46,6 +44,26 @@ def read_messages(path: Path, encoding: str = "utf-8") -> Iterator[Message]:
             original=default.group(1) if default else entry.msgid_plural if plural else entry.msgid,
             translation=entry.msgstr_plural[max(entry.msgstr_plural)] if plural else entry.msgstr,
         )
+
+
+def catalogue_language(path: Path, encoding: str = "utf-8") -> str:
+    """The language that a catalogue's header names, without its country (`pt` of `pt_BR`); empty where it names none.
+
+    Raises:
+        DataError: The file is no catalogue.
+    """
+    named = _catalogue(path, encoding).metadata.get("Language", "")
+    return re.split(r"[_@.-]", named.strip())[0].lower()
+
+
+def _catalogue(path: Path, encoding: str) -> Any:
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    read = polib.mofile if path.suffix == ".mo" else polib.pofile
+    try:
+        return read(str(path), encoding=encoding)
+    except (OSError, UnicodeDecodeError, struct.error) as error:
+        raise DataError(f"{path}: is not a gettext catalogue: {' '.join(str(error).split())}") from None
 
 
 def translation_pairs(corpus: Corpus, one: str, other: str) -> list[tuple[str, str]]:
