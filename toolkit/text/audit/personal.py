@@ -92,6 +92,8 @@ def find_personal(text: str, language: str = "") -> list[Match]:
         language: ISO 639; it decides which countries' telephone numbers and ids are looked for.
     """
     found: list[Match] = []
+    if "@" not in text and not _DIGIT.search(text):
+        return found
     for kind, search in _SEARCHES.items():
         for start, end in search(text, language):
             if not any(start < other.end and other.start < end for other in found):
@@ -105,12 +107,12 @@ def masked(text: str) -> str:
 
 
 def _emails(text: str, language: str) -> Iterator[tuple[int, int]]:
-    if "@" in text:
+    if "@" in text:  # without one the pattern would be tried at every letter
         yield from (found.span() for found in _EMAIL.finditer(text))
 
 
 def _births(text: str, language: str) -> Iterator[tuple[int, int]]:
-    for pattern in (_BIRTH, _BIRTH_CJK) if _DIGIT.search(text) else ():
+    for pattern in (_BIRTH, _BIRTH_CJK):
         for found in pattern.finditer(text):
             yield found.span(found.lastindex or 0)
 
@@ -132,8 +134,6 @@ def _cards(text: str, language: str) -> Iterator[tuple[int, int]]:
 
 
 def _national_ids(text: str, language: str) -> Iterator[tuple[int, int]]:
-    if not _DIGIT.search(text):
-        return
     for search, is_valid, languages in _CHECKED:
         if not languages or language in languages:
             for found in search.finditer(text):
