@@ -130,14 +130,19 @@ def test_data_sets_of_hugging_face(tmp_path: Path) -> None:
         list(open_source(str(tmp_path / "one")))
 
 
-@pytest.mark.parametrize("name", ["many.txt", "one_line.txt", "many.jsonl", "many.csv"])
+@pytest.mark.parametrize("name", ["many.txt", "one_line.txt", "many.jsonl", "many.csv", "many.tmx"])
 def test_large_files_are_read_in_bounded_memory(tmp_path: Path, name: str) -> None:
     sentence = "This is one of very many sentences of a file that is larger than what may be held. "
-    line = {"many.jsonl": f"{json.dumps({'text': sentence})}\n", "one_line.txt": sentence}
+    line = {
+        "many.jsonl": f"{json.dumps({'text': sentence})}\n",
+        "many.tmx": f"<tu><tuv xml:lang='en'><seg>{sentence}</seg></tuv></tu>\n",
+        "one_line.txt": sentence,
+    }
     path, num = tmp_path / name, 20_000
     with path.open("w", encoding="utf-8") as file:
-        file.write("text\n" if name == "many.csv" else "")
+        file.write({"many.csv": "text\n", "many.tmx": "<tmx><body>"}.get(name, ""))
         file.writelines(line.get(name, f"{sentence}\n") for _ in range(num))
+        file.write("</body></tmx>" if name == "many.tmx" else "")
     tracemalloc.start()
     try:
         characters = sum(len(row.text) for row in open_source(str(path)))

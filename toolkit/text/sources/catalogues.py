@@ -63,11 +63,12 @@ def read_tmx(path: Path, reader: TmxReader) -> Iterator[Row]:
     others: set[str] = set()
     try:
         with open_binary(path) as file:
-            root = None
+            body = None
             for event, element in ElementTree.iterparse(file, events=("start", "end")):
-                if root is None:
-                    root = element
-                if event != "end" or _name(element) != "tu":
+                if event == "start":
+                    body = element if _name(element) == "body" else body
+                    continue
+                if _name(element) != "tu":
                     continue
                 texts = {}
                 for variant in element:
@@ -82,7 +83,7 @@ def read_tmx(path: Path, reader: TmxReader) -> Iterator[Row]:
                 for language, text in texts.items():
                     found = True
                     yield Row(text, language, group=group)
-                root.clear()  # also the emptied units before it, so that a large file needs no memory
+                (element if body is None else body).clear()  # so that a large file needs no memory
     except ElementTree.ParseError as error:
         raise DataError(f"{path}, line {error.position[0]}: is not XML: {error}") from None
     except FileNotFoundError:
