@@ -60,12 +60,13 @@ def save_foreign(kind: str, folder: Path, texts: list[str], **settings: object) 
         "bos_token_id": tokenizer.convert_tokens_to_ids("<s>" if kind == "xlm-roberta" else "[CLS]"),
         "eos_token_id": tokenizer.convert_tokens_to_ids("</s>" if kind == "xlm-roberta" else "[SEP]"),
     }
-    narrow = {"embedding_size": 8} if kind == "electra" else {}
+    own = {"embedding_size": 8} if kind == "electra" else {}
+    own |= {"norm_eps" if kind == "modernbert" else "layer_norm_eps": 1e-3}
     config = AutoConfig.for_model(
         kind,
         vocab_size=len(tokenizer),
         max_position_embeddings=POSITIONS[kind],
-        **(SIZE | special | narrow | settings),
+        **(SIZE | special | own | settings),
     )
     torch.manual_seed(1)
     model = AutoModelForMaskedLM.from_config(config)

@@ -121,9 +121,12 @@ def test_an_untrained_encoder_repeats_the_spectral_vectors(
     start = encoder.model.get_input_embeddings().weight.detach()
     assert np.corrcoef(start[5:, :6].flatten(), encoder.static_vectors[5:].flatten())[0, 1] > 0.9999
     features = encoder(encoder.collate(texts))
-    for layer in features.hidden_states[1:]:
-        torch.testing.assert_close(layer, features.hidden_states[0], atol=1e-4, rtol=1e-4)
-    assert features.last.std() == pytest.approx(1, abs=0.01)
+    first, *others = features.hidden_states
+    if architecture == "modernbert":  # the larger epsilon of its norms leaves short vectors a little shorter
+        first, *others = (torch.nn.functional.normalize(layer, dim=-1) for layer in (first, *others))
+    for layer in others:
+        torch.testing.assert_close(layer, first, atol=1e-4, rtol=1e-4)
+    assert features.last.std().item() == pytest.approx(1, abs=0.01)
 
 
 def test_embedding_leaves_the_mode_as_it_was(tokenizer: TextTokenizer, texts: list[str]) -> None:
@@ -161,7 +164,7 @@ def test_checkpointing_changes_no_bit_of_gradients(
         blocks = encoder.model.layers if architecture == "modernbert" else encoder.model.encoder.layer
         if checkpointing:
             encoder.set_gradient_checkpointing(True)
-            part = blocks[0].mlp if architecture == "modernbert" else blocks[0].intermediate
+            part = blocks[0].attn if architecture == "modernbert" else blocks[0].intermediate
             part.register_forward_hook(lambda *_: passes.append(1))
         torch.manual_seed(5)
         features = encoder(encoder.collate(texts))
