@@ -3,9 +3,11 @@
 import stat
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from toolkit.cards import load_card
+from toolkit.finetune import text_tasks
 from toolkit.text import divide_corpora, divided
 
 CARD = """---
@@ -38,3 +40,43 @@ def test_changed_data_and_formats_are_read_anew(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(divided, "FORMAT", divided.FORMAT + 1)
     assert texts() == ["two"]
     assert len(list(cache.iterdir())) == 3
+
+
+MESSAGES = """---
+pretty_name: Test
+license: other
+language: [en, sl]
+fewlabel:
+  source: {kind: path, path: NAME.csv}
+  members: [{path: NAME.csv}]
+  reader: [{format: table, member: NAME.csv, text: text, language: language, group: message}]
+  split: {unit: group, test_share: 0.2, stratify: [language]}
+  personal_data: {status: none, consent: invented}
+---
+# Test
+"""
+
+
+def test_whole_messages_are_held_out_where_nothing_has_a_label(tmp_path: Path) -> None:
+    """With their translations; and nothing that is nearly a held-out text is trained on, whichever card it is from."""
+    numbers = [f"{number * 7919 % 10007:05d}" for number in range(300)]
+    texts = [" ".join(numbers[3 * n : 3 * n + 3]) for n in range(100)]
+    rows = [(f"{language} {text}", language, n) for n, text in enumerate(texts) for language in ("en", "sl")]
+    nearly = [(f"{text}x", language, n + 1000) for text, language, n in rows]
+    own = [row for row in nearly if row[1] == "sl"]
+    for name, part in (("one", rows + own), ("other", [row for row in nearly if row[1] == "en"])):
+        pd.DataFrame(part, columns=["text", "language", "message"]).to_csv(tmp_path / f"{name}.csv", index=False)
+        (tmp_path / f"{name}.md").write_text(MESSAGES.replace("NAME", name), encoding="utf-8")
+    cards = [load_card(tmp_path / f"{name}.md") for name in ("one", "other")]
+
+    corpora = divide_corpora(cards, 0, tmp_path / "corpora")
+    test, train = corpora.test["one"], corpora.train["one"]
+    assert len(set(test.groups)) == 40  # a fifth of 200
+    assert not set(test.groups) & set(train.groups)
+    whole = test.frame.groupby("group")["language"].agg(lambda languages: "".join(sorted(languages)))
+    assert set(whole) == {"ensl", "sl"} and 15 <= (whole == "ensl").sum() <= 25  # the card's languages in proportion
+    held_out = {text.rstrip("x") for corpus in corpora.test.values() for text in corpus.texts}
+    assert not held_out & {text.rstrip("x") for text in corpora.all_train.texts}
+    assert divide_corpora(cards, 0, tmp_path / "elsewhere").test["one"].texts == test.texts
+    assert divide_corpora(cards, 1, tmp_path / "corpora").test["one"].texts != test.texts
+    assert text_tasks(corpora, "nothing") == []

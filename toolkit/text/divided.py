@@ -13,11 +13,11 @@ from toolkit.cards import DataCard, Split, data_digest, fetch
 from toolkit.console import log, track
 from toolkit.errors import DataError
 from toolkit.near_duplicates import near_any
-from toolkit.splits import holdout
+from toolkit.splits import holdout, stratified_split
 from toolkit.text.corpus import Corpus, concatenate
 from toolkit.text.readers import read_corpus
 
-FORMAT = 3
+FORMAT = 4
 """Of what the cache holds: raised whenever reading, deduplication or division change what they give."""
 
 
@@ -27,7 +27,7 @@ class DividedCorpora:
 
     Attributes:
         train: What may be trained on: no group of a test, and no near-duplicate of a test text from any card.
-        test: Held-out texts, balanced by class; only cards that hold some out have an entry.
+        test: Held-out texts, balanced by class where they have classes; only cards that hold some out have an entry.
     """
 
     train: dict[str, Corpus]
@@ -72,7 +72,7 @@ def divide_corpora(cards: Sequence[DataCard], seed: int, cache: Path) -> Divided
 
 
 def hold_out(corpus: Corpus, split: Split, seed: int) -> tuple[Corpus, Corpus | None]:
-    """Divides a corpus into training texts and a test that is balanced by class.
+    """Divides a corpus into training texts and a test: balanced by class, or of whole groups where nothing has a label.
 
     Args:
         corpus: Deduplicated texts.
@@ -80,22 +80,28 @@ def hold_out(corpus: Corpus, split: Split, seed: int) -> tuple[Corpus, Corpus | 
         seed: Of the draw.
 
     Returns:
-        Both, no group in both; no test where the card holds nothing out or nothing has a label.
+        Both, no group in both; no test where the card holds nothing out.
     """
-    if split.test_share is None or not (corpus.labels >= 0).any():
+    if split.test_share is None:
         return corpus, None
     columns = [column for column in split.stratify if column != "label"]  # the test is balanced by label anyway
-    strata = list(corpus.frame[columns].itertuples(index=False, name=None)) if columns else None
-    train, test = holdout(corpus.labels, corpus.groups, strata, share=split.test_share, seed=seed)
+    if (corpus.labels >= 0).any():
+        strata = list(corpus.frame[columns].itertuples(index=False, name=None)) if columns else None
+        train, test = holdout(corpus.labels, corpus.groups, strata, share=split.test_share, seed=seed)
+    else:  # a message with all its translations is one group
+        strata = [corpus.frame[column].tolist() for column in columns]
+        train, test = stratified_split(corpus.groups, strata, share=split.test_share, seed=seed)
     return corpus.take(train), corpus.take(test)
 
 
 def _without_tests(corpus: Corpus, name: str, test: dict[str, Corpus]) -> Corpus:
-    """Takes out near-duplicates of other cards' tests in their language; a card's own were dropped on
-    reading."""
+    """Takes out near-duplicates of test texts in their language. A card's own were dropped on reading, but for those of
+    catalogues, which repeat on purpose."""
     texts, kept = corpus.texts, np.ones(len(corpus), dtype=bool)
     for other, held_out in test.items():
-        for language in set(held_out.languages) & set(corpus.languages) if other != name else ():
+        if other == name and held_out.class_names:
+            continue
+        for language in set(held_out.languages) & set(corpus.languages):
             rows = np.flatnonzero(corpus.languages == language)
             tests = held_out.of_language(language).texts
             kept[rows] &= ~near_any([texts[row] for row in rows], tests)
