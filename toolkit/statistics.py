@@ -137,14 +137,46 @@ def subject_bootstrap(
     values = np.asarray(values, dtype=float)
     names: dict[Hashable, int] = {}
     codes = np.array([names.setdefault(subject, len(names)) for subject in subjects])
-    if len(names) < MIN_SUBJECTS:
-        return Interval(float(values.mean()), np.nan, np.nan)
     sums, counts = np.bincount(codes, weights=values), np.bincount(codes)
-    rng = np.random.default_rng([seed, len(names)])
-    times = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=num_resamples)
-    means = (times @ sums) / (times @ counts)
-    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(float(values.mean()), float(low), float(high))
+    return ratio_bootstrap(
+        sums[:, None], counts[:, None], confidence=confidence, num_resamples=num_resamples, seed=seed
+    )
+
+
+def ratio_bootstrap(
+    sums_GC: np.ndarray,
+    counts_GC: np.ndarray,
+    *,
+    confidence: float = 0.95,
+    num_resamples: int = 1000,
+    seed: int = 0,
+) -> Interval:
+    """Percentile bootstrap over groups of a mean over columns, each column the ratio of two sums over its groups.
+
+    Columns may be languages or pairs of them, groups the subjects, documents, messages or words that are resampled
+    whole: a message that is in several languages moves all of them at once.
+
+    Args:
+        sums_GC: What each group adds to each column's numerator, (G, C).
+        counts_GC: What it adds to the denominator; 0 where the column does not have the group.
+        confidence: Coverage aimed at.
+        num_resamples: Bootstrap samples.
+        seed: Seed of the resampling.
+
+    Returns:
+        The mean of the columns' ratios and its interval; the bounds are NaN where a column has fewer than
+        `MIN_SUBJECTS` groups, where the percentile bootstrap promises more than it holds.
+    """
+    sums_GC, counts_GC = np.asarray(sums_GC, dtype=float), np.asarray(counts_GC, dtype=float)
+    estimate = float((sums_GC.sum(axis=0) / counts_GC.sum(axis=0)).mean())
+    if (counts_GC > 0).sum(axis=0).min() < MIN_SUBJECTS:
+        return Interval(estimate, np.nan, np.nan)
+    num_groups = len(sums_GC)
+    rng = np.random.default_rng([seed, num_groups])
+    times = rng.multinomial(num_groups, np.full(num_groups, 1 / num_groups), size=num_resamples)
+    ratios = (times @ sums_GC) / (times @ counts_GC)
+    low, high = np.quantile(ratios.mean(axis=1), [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(estimate, float(low), float(high))
 
 
 def labels_saved(
