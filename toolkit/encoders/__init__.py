@@ -63,11 +63,16 @@ def load_encoder(folder: str | Path) -> "ScanEncoder | TextEncoder | FunctionEnc
     raise CheckpointError(f"{folder}: no encoder here; name the folder `encoder` inside a run folder")
 
 
-def encoder_digest(folder: str | Path) -> str:
-    """16 hex digits of all files of a folder, such as a saved encoder, wherever it lies."""
+def encoder_digest(folder: str | Path, names: Iterable[str] = ("*",)) -> str:
+    """16 hex digits of the files of a folder, such as a saved encoder, wherever it lies.
+
+    Args:
+        folder: With folders inside it.
+        names: Patterns of the files that count.
+    """
     folder = Path(folder)
     files = []
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+    for path in sorted({path for name in names for path in folder.rglob(name) if path.is_file()}):
         with path.open("rb") as file:
             files.append((path.relative_to(folder).as_posix(), hashlib.file_digest(file, "sha256").hexdigest()))
     return hashlib.sha256(repr(sorted(files)).encode()).hexdigest()[:16]

@@ -222,3 +222,26 @@ def test_what_it_saw_is_said_by_its_record_or_unknown(
     save_encoder(foreign.encoder, tmp_path / "third", ["group-2"], foreign)
     refuse_seen(tmp_path / "third", ["group-1"])
     assert str(foreign) == f"foreign-bert {foreign.digest}" and len(foreign.digest) == 16
+
+
+def test_a_name_on_the_hub_is_opened_at_its_revision(
+    make_foreign: Make, tmp_path: Path, texts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the hub's client leaves it on the disk; without a network it takes that."""
+    folder, commit = make_foreign("bert"), "c0ffee" * 6 + "c0ff"
+    cached = tmp_path / "hub" / "models--someone--tiny"
+    (cached / "snapshots").mkdir(parents=True)
+    (cached / "refs").mkdir()
+    (cached / "refs" / "v1").write_text(commit, encoding="utf-8")
+    folder.rename(cached / "snapshots" / commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    started = start_from(StartFrom(path="someone/tiny", revision="v1"))
+    assert started.folder == cached / "snapshots" / commit and started.encoder.embed(texts).shape == (25, 16)
+    assert str(started) == f"someone/tiny {started.digest}"
+    (started.folder / "optimizer.pt").write_bytes(b"of a training")
+    assert started.start.digest() == started.digest
+    (started.folder / "config.json").write_text("{}", encoding="utf-8")
+    assert started.start.digest() != started.digest
+    with pytest.raises(FetchError, match="someone/tiny is no folder, and the hub does not give it"):
+        open_encoder("someone/tiny", "v2")

@@ -20,8 +20,9 @@ from toolkit.errors import CheckpointError, FetchError
 
 MAX_LENGTH = 512
 """Tokens a text where a checkpoint could take more."""
-FILES = ("*.json", "*.txt", "*.model", "*.safetensors")
-"""What a checkpoint on the hub is made of; its weights in torch's own format are fetched where there are no others."""
+SAFETENSORS, TORCH = "*.safetensors", "pytorch_model*.bin"
+FILES = ("*.json", "*.txt", "*.model")
+"""What a checkpoint is made of besides its weights."""
 
 
 def checkpoint_folder(path: str | Path, revision: str | None = None) -> Path:
@@ -34,15 +35,20 @@ def checkpoint_folder(path: str | Path, revision: str | None = None) -> Path:
         return Path(path)
     name = str(path)
     try:
-        folder = Path(snapshot_download(name, revision=revision, allow_patterns=list(FILES)))
-        if not list(folder.glob("*.safetensors")):
-            folder = Path(snapshot_download(name, revision=revision, allow_patterns=[*FILES, "pytorch_model*.bin"]))
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=[*FILES, SAFETENSORS]))
+        if TORCH in checkpoint_files(folder):
+            folder = Path(snapshot_download(name, revision=revision, allow_patterns=[*FILES, TORCH]))
     except Exception as error:  # the client raises those of several libraries
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise FetchError(
             f"start_from: {name} is no folder, and the hub does not give it: {reason}; check path, network and log-in"
         ) from None
     return folder
+
+
+def checkpoint_files(folder: Path) -> tuple[str, ...]:
+    """Patterns of the files that a checkpoint is opened from; torch's format counts where there is no other."""
+    return (*FILES, SAFETENSORS if any(folder.glob(SAFETENSORS)) else TORCH)
 
 
 def num_positions(model: PreTrainedModel) -> int:

@@ -17,7 +17,13 @@ from toolkit.config import Section
 from toolkit.encoders import encoder_digest
 from toolkit.encoders.text.architecture import TextEncoderConfig
 from toolkit.encoders.text.encoder import POOLING, TextEncoder
-from toolkit.encoders.text.foreign import MAX_LENGTH, checkpoint_folder, num_positions, open_model
+from toolkit.encoders.text.foreign import (
+    MAX_LENGTH,
+    checkpoint_files,
+    checkpoint_folder,
+    num_positions,
+    open_model,
+)
 from toolkit.encoders.text.pooling import PoolingConfig
 from toolkit.encoders.text.vocabulary import VocabularyReport, replace_vocabulary
 from toolkit.errors import CheckpointError, ConfigError
@@ -42,6 +48,10 @@ class StartFrom(Section):
     def folder(self) -> Path:
         """Where the checkpoint lies; fetches it from the hub where it is not there yet."""
         return checkpoint_folder(self.path, self.revision)
+
+    def digest(self) -> str:
+        """Of what an encoder is opened from; whatever else lies beside it does not count."""
+        return encoder_digest(self.folder(), checkpoint_files(self.folder()))
 
     def refuse(self, encoder: TextEncoderConfig) -> None:
         """Raises ValueError where the section `encoder` says what the checkpoint has settled; for validators."""
@@ -134,7 +144,7 @@ def start_from(start: StartFrom) -> Started:
         CheckpointError: It is none that can be opened, or its weights do not fit.
     """
     folder = start.folder()
-    return Started(start, folder, encoder_digest(folder), open_encoder(folder))
+    return Started(start, folder, start.digest(), open_encoder(folder))
 
 
 def open_encoder(path: str | Path, revision: str | None = None) -> TextEncoder:
