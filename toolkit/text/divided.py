@@ -12,7 +12,7 @@ import pandas as pd
 from toolkit.cards import DataCard, Split, data_digest, fetch
 from toolkit.console import log, track
 from toolkit.errors import DataError
-from toolkit.near_duplicates import near_any
+from toolkit.near_duplicates import Repeat, RepeatFinder
 from toolkit.splits import holdout, stratified_split
 from toolkit.text.corpus import Corpus, concatenate
 from toolkit.text.readers import read_corpus
@@ -97,15 +97,15 @@ def hold_out(corpus: Corpus, split: Split, seed: int) -> tuple[Corpus, Corpus | 
 def _without_tests(corpus: Corpus, name: str, test: dict[str, Corpus]) -> Corpus:
     """Takes out near-duplicates of test texts in their language. A card's own were dropped on reading, but for those of
     catalogues, which repeat on purpose."""
-    texts, kept = corpus.texts, np.ones(len(corpus), dtype=bool)
+    finder = RepeatFinder()
     for other, held_out in test.items():
         if other == name and held_out.class_names:
             continue
-        for language in set(held_out.languages) & set(corpus.languages):
-            rows = np.flatnonzero(corpus.languages == language)
-            tests = held_out.of_language(language).texts
-            kept[rows] &= ~near_any([texts[row] for row in rows], tests)
-    return corpus.take(kept)
+        for language in np.unique(held_out.languages):
+            finder.hold_out(held_out.of_language(language).texts, language)
+    for text, language in zip(corpus.texts, corpus.languages, strict=True):
+        finder.add(text, language)
+    return corpus.take(finder.reasons() != Repeat.HELD_OUT)
 
 
 def _write(divided: DividedCorpora, folder: Path) -> None:
