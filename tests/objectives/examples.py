@@ -15,6 +15,7 @@ from toolkit.encoders.text import TextEncoder, TextEncoderConfig
 from toolkit.objectives import build_objective
 from toolkit.scans import Preprocessing
 from toolkit.text import MaskedBatches, MaskingConfig, TokenizerConfig, TokenStore, train_tokenizer
+from toolkit.text.pairs import PairBatches, Pairing, SegmentPairs, TranslationPairs
 from toolkit.text.tokenizer import TextTokenizer
 
 WORDS = "the cat sat on a warm mat while seven grey birds sang old songs in the tall green tree".split()  # noqa: SIM905
@@ -65,7 +66,23 @@ def example_encoder(modality: str, families: tuple[str, ...] | None = None, norm
     return TextEncoder.from_scratch(config, tokenizer(), seed=0)
 
 
-def example_batch(modality: str, size: int = 8, shard: int = 0, num_shards: int = 1) -> Any:
+def text_batches(size: int, pairing: Pairing | None = None) -> MaskedBatches | PairBatches:
+    """Batches of single texts or of pairs; what is called a translation is the next text."""
+    masking = MaskingConfig(share=0.3)
+    if pairing == "translation":
+        neighbours = zip(TEXTS, TEXTS[1:] + TEXTS[:1], ["en-en"] * len(TEXTS), strict=True)
+        translated = TranslationPairs.build(neighbours, tokenizer(), 64)
+        return PairBatches(translated, tokenizer(), masking, pairing=pairing, batch_size=size, seed=0)
+    store = TokenStore.build(TEXTS, ["en"] * len(TEXTS), tokenizer(), 32)
+    if pairing:
+        segments = SegmentPairs(store, tokenizer(), pairing, 32)
+        return PairBatches(segments, tokenizer(), masking, pairing=pairing, batch_size=size, seed=0)
+    return MaskedBatches(store, tokenizer(), masking, batch_size=size, seed=0)
+
+
+def example_batch(
+    modality: str, size: int = 8, shard: int = 0, num_shards: int = 1, pairing: Pairing | None = None
+) -> Any:
     """A part of a batch of `size` samples, the same each time."""
     if modality == "scans":
         generator = torch.Generator().manual_seed(2)
@@ -73,6 +90,4 @@ def example_batch(modality: str, size: int = 8, shard: int = 0, num_shards: int 
         view1 = view0 + 0.1 * torch.rand(view0.shape, generator=generator)
         batch = {"view0": view0, "view1": view1, "draws": torch.arange(size)}
         return {name: rows.chunk(num_shards)[shard] for name, rows in batch.items()}
-    store = TokenStore.build(TEXTS, ["en"] * len(TEXTS), tokenizer(), 32)
-    batches = MaskedBatches(store, tokenizer(), MaskingConfig(share=0.3), batch_size=size, seed=0, temperature=1.0)
-    return batches.batch(0, shard, num_shards)
+    return text_batches(size, pairing).batch(0, shard, num_shards)

@@ -12,6 +12,11 @@ def test_every_scan_method_says_when_to_use_it_and_what_it_costs() -> None:
     assert scans and not missing
 
 
+def test_every_text_method_says_when_to_use_it() -> None:
+    texts = [name for name in OBJECTIVES if OBJECTIVES.get(name).modality == "text"]
+    assert len(texts) >= 9 and [name for name in texts if len(first_sentence(OBJECTIVES.get(name), USE)) < 20] == []
+
+
 def test_a_row_is_whole() -> None:
     lines = guide().splitlines()
     assert len(lines) == 2 + len(list(OBJECTIVES))

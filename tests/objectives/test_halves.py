@@ -15,18 +15,19 @@ def coins(ids: torch.Tensor, seed: int) -> torch.Tensor:
 
 def test_every_token_is_in_one_half_in_order() -> None:
     for seed in range(20):
-        halves = split_in_halves(IDS, coins(IDS, seed))
+        halves = split_in_halves(IDS, coins(IDS, seed), 2, 3, 0)
         for row, text in enumerate(IDS):
-            parts = [half[row][half[row] > 4].tolist() for half in halves]
+            parts = [half["input_ids"][row][half["input_ids"][row] > 4].tolist() for half in halves]
             assert sorted(parts[0] + parts[1]) == text[text > 4].tolist()
             assert all(part == sorted(part) for part in parts)
-            assert all(half[row, 0] == 2 for half in halves)
+            assert all(half["input_ids"][row, 0] == 2 for half in halves)
 
 
 def test_a_coin_below_a_half_deals_its_token_to_the_first_half() -> None:
     ids = torch.tensor([[2, 10, 11, 12, 3, 0]])
-    first, second = split_in_halves(ids, torch.tensor([[0.9, 0.1, 0.5, 0.49, 0.1, 0.1]]))
-    assert first.tolist() == [[2, 10, 12]] and second.tolist() == [[2, 11]]
+    first, second = split_in_halves(ids, torch.tensor([[0.9, 0.1, 0.5, 0.49, 0.1, 0.1]]), 2, 3, 0)
+    assert first["input_ids"].tolist() == [[2, 10, 12]] and second["input_ids"].tolist() == [[2, 11]]
+    assert first["attention_mask"].tolist() == [[1, 1, 1]]
 
 
 def test_the_loss_is_a_function_of_the_batch_alone() -> None:

@@ -7,11 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from tests.objectives.examples import TEXTS, example_batch, example_encoder, tokenizer
+from tests.objectives.examples import example_batch, example_encoder, text_batches
 from tests.training.processes import run_together
 from toolkit.errors import ConfigError
 from toolkit.objectives import OBJECTIVES, build_objective
-from toolkit.text import MaskedBatches, MaskingConfig, TokenStore
 from toolkit.training import TrainingConfig
 from toolkit.training.engine import Engine
 from toolkit.training.feed import Feed
@@ -29,12 +28,8 @@ class Views:
         return {name: part.double() if part.is_floating_point() else part for name, part in rows.items()}
 
 
-def batches(modality: str) -> Any:
-    if modality == "scans":
-        return Views()
-    store = TokenStore.build(TEXTS, ["en"] * len(TEXTS), tokenizer(), 32)
-    masking = MaskingConfig(share=0.3)
-    return MaskedBatches(store, tokenizer(), masking, batch_size=BATCH_SIZE, seed=0, temperature=1.0)
+def batches(objective: Any) -> Any:
+    return Views() if objective.modality == "scans" else text_batches(BATCH_SIZE, objective.pairing)
 
 
 def independent(name: str) -> nn.Module:
@@ -61,7 +56,7 @@ def engine_and_feed(
         optimizer="lars",
     )
     engine = Engine(objective.double(), config, seed=0)
-    feed = Feed(batches(objective.modality), config, NUM_STEPS, engine.accelerator.device)  # type: ignore[arg-type]
+    feed = Feed(batches(objective), config, NUM_STEPS, engine.accelerator.device)  # type: ignore[arg-type]
     engine.begin(feed, 0)
     return engine, feed
 

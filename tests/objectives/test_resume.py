@@ -20,14 +20,14 @@ class CutOff(Exception):
 class Batches:
     """The example batch in another order each step; one step may cut the run off."""
 
-    def __init__(self, modality: str, cut_off_at: int | None = None) -> None:
-        self.modality, self.cut_off_at = modality, cut_off_at
+    def __init__(self, objective: Any, cut_off_at: int | None = None) -> None:
+        self.objective, self.cut_off_at = objective, cut_off_at
 
     def batch(self, step: int, shard: int = 0, num_shards: int = 1) -> Any:
         if step == self.cut_off_at:
             raise CutOff
-        batch = example_batch(self.modality)
-        if self.modality == "text":
+        batch = example_batch(self.objective.modality, pairing=self.objective.pairing)
+        if self.objective.modality == "text":
             return batch
         return {name: view.roll(step, 0) for name, view in batch.items()}
 
@@ -37,7 +37,7 @@ def trained(name: str, folder: Path, cut_off_at: int | None = None) -> tuple[dic
     objective = build_objective(cls.Config(), example_encoder(cls.modality, cls.families))
     run_folder = RunFolder(folder, CONFIG)
     try:
-        fit(objective, Batches(cls.modality, cut_off_at), CONFIG, run_folder, 0, "test")
+        fit(objective, Batches(objective, cut_off_at), CONFIG, run_folder, 0, "test")
     except CutOff:
         assert cut_off_at is not None
     return objective.state_dict(), run_folder.metrics_path.read_text()

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from toolkit.config import Section
 from toolkit.objectives.certify import Claim
 from toolkit.registry import Registry
+from toolkit.text.pairs import Pairing
 from toolkit.training import Step, alignment
 from toolkit.training.alarms import Limit
 
@@ -33,6 +34,10 @@ class Objective(nn.Module):
     """The kinds of network that it can train (`Network.family`); any if not given."""
     num_views: ClassVar[int] = 2
     """How many views of each sample a batch of scans has to hold."""
+    packs: ClassVar[bool] = False
+    """Whether batches of texts may hold several in a row (`documents`)."""
+    pairing: Pairing | None = None
+    """Which pairs of texts it learns from (`toolkit.text.pairs`), where single ones do not do."""
 
     def __init__(self, config: Section, encoder: nn.Module) -> None:
         super().__init__()

@@ -44,12 +44,14 @@ class Claim:
 
     Attributes:
         loss: `loss(*arrays, **settings, gather=False)`, a scalar that is a mean over samples. For the check with two
-            processes it must be importable: a function of a module, no lambda.
+            processes it must be importable: a function of a module, no lambda. Whole numbers have no gradient.
         reference: The same of NumPy arrays in float64, by an independent formula.
         settings: Keyword arguments of both. One called `temperature` is checked at 1e-3 too.
         inputs: Arrays from a generator, a number of samples and one of features; rows are samples.
         shared: Positions of inputs that are no samples: each process has the whole of them, as of a queue.
-        collapsed: The value where each entry of the inputs is 1 / features, of their numbers; None is no check.
+        collapsed: The value where each entry of the inputs is 1 / features, of their numbers, and each whole number 0;
+            None is no check.
+        summed: The loss is a sum over samples, and takes no `gather`: processes add up theirs.
     """
 
     loss: Callable[..., Tensor]
@@ -58,6 +60,7 @@ class Claim:
     inputs: Callable[[np.random.Generator, int, int], Arrays] = two_views
     shared: tuple[int, ...] = ()
     collapsed: Callable[[int, int], float] | None = None
+    summed: bool = False
 
     @property
     def name(self) -> str:
@@ -127,24 +130,25 @@ def table(certificates: Sequence[Certificate]) -> str:
 def evaluate(
     claim: Claim, arrays: Arrays, settings: Mapping[str, float] | None = None, dtype: torch.dtype = torch.float64
 ) -> tuple[Tensor, list[Tensor]]:
-    """A loss and its gradient of each array, as float64."""
-    tensors = [torch.tensor(array, dtype=dtype, requires_grad=True) for array in arrays]
+    """A loss and its gradient of each array that is not of whole numbers, as float64."""
+    tensors = [torch.tensor(array, dtype=dtype if _varies(array) else None) for array in arrays]
+    varied = [tensor.requires_grad_() for tensor in tensors if tensor.is_floating_point()]
     loss = claim.loss(*tensors, **(claim.settings if settings is None else settings))
-    return loss.detach(), [g.double() for g in torch.autograd.grad(loss, tensors)]
+    return loss.detach(), [g.double() for g in torch.autograd.grad(loss, varied)]
 
 
 def numerical_gradient(function: Callable[..., float], arrays: Arrays, settings: Mapping[str, float]) -> Arrays:
-    """Central differences of fourth order, entry by entry."""
-    gradients = tuple(np.zeros_like(array) for array in arrays)
-    for which, array in enumerate(arrays):
-        for index in np.ndindex(array.shape):
+    """Central differences of fourth order, entry by entry, of each array that is not of whole numbers."""
+    gradients = {which: np.zeros_like(array) for which, array in enumerate(arrays) if _varies(array)}
+    for which, gradient in gradients.items():
+        for index in np.ndindex(gradient.shape):
             values = []
             for steps in (1, -1, 2, -2):
                 moved = [a.copy() for a in arrays]
                 moved[which][index] += steps * STEP
                 values.append(function(*moved, **settings))
-            gradients[which][index] = (8 * (values[0] - values[1]) - (values[2] - values[3])) / (12 * STEP)
-    return gradients
+            gradient[index] = (8 * (values[0] - values[1]) - (values[2] - values[3])) / (12 * STEP)
+    return tuple(gradients.values())
 
 
 def _found(claim: Claim, check: str, function: Callable[[Claim], float | None]) -> float | None:
@@ -191,7 +195,8 @@ def _half_precision_error(claim: Claim) -> float:
     """Half-precision inputs are computed with in float32, and autocast does not coarsen what is float32."""
     errors = []
     for dtype in (torch.float16, torch.bfloat16):
-        rounded = tuple(torch.tensor(array).to(dtype).float().numpy() for array in claim.arrays())
+        arrays = claim.arrays()
+        rounded = tuple(torch.tensor(a).to(dtype).float().numpy() if _varies(a) else a for a in arrays)
         loss, gradients = evaluate(claim, rounded, dtype=dtype)
         expected, _ = evaluate(claim, rounded, dtype=torch.float32)
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -209,18 +214,24 @@ def _partial_batch_error(claim: Claim) -> float:
 
 def _shared_out(claims: Sequence[Claim]) -> list[float | None]:
     """Value and gradients of two processes with `gather`, as averaged by DistributedDataParallel, against one's."""
-    todo = [(claim.loss, claim.arrays(), dict(claim.settings), claim.shared) for claim in claims]
+    todo = [
+        (claim.loss, claim.arrays(), {**claim.settings, **({} if claim.summed else {"gather": True})}, claim.shared)
+        for claim in claims
+    ]
     with tempfile.TemporaryDirectory() as folder:
         mp.spawn(_process, (folder, todo), nprocs=NUM_PROCESSES)
         parts = [torch.load(Path(folder) / f"{rank}.pt", weights_only=True) for rank in range(NUM_PROCESSES)]
     errors: list[float | None] = []
     for claim, *found in zip(claims, *parts, strict=True):
-        loss, gradients = evaluate(claim, claim.arrays())
-        together = [torch.stack([part[0] for part in found]).mean()]
-        for position in range(len(gradients)):
-            rows = [part[1 + position] for part in found]
+        arrays = claim.arrays()
+        loss, gradients = evaluate(claim, arrays)
+        share = 1 if claim.summed else 1 / NUM_PROCESSES
+        together = [torch.stack([part[0] for part in found]).sum() * share]
+        varied = [position for position, array in enumerate(arrays) if _varies(array)]
+        for number, position in enumerate(varied, 1):
+            rows = [part[number] for part in found]
             whole = torch.stack(rows).sum(dim=0) if position in claim.shared else torch.cat(rows)
-            together.append(whole / NUM_PROCESSES)
+            together.append(whole * share)
         errors.append(_error(together, [loss, *gradients]))
     return errors
 
@@ -233,9 +244,10 @@ def _process(rank: int, folder: str, todo: Sequence[tuple[Any, ...]]) -> None:
         for loss, arrays, settings, shared in todo:
             rows = slice(rank * NUM_SAMPLES // NUM_PROCESSES, (rank + 1) * NUM_SAMPLES // NUM_PROCESSES)
             mine = (array if position in shared else array[rows] for position, array in enumerate(arrays))
-            tensors = [torch.tensor(array, requires_grad=True) for array in mine]
-            value = loss(*tensors, **settings, gather=True)
-            found.append([value.detach(), *torch.autograd.grad(value, tensors)])
+            tensors = [torch.tensor(array) for array in mine]
+            varied = [tensor.requires_grad_() for tensor in tensors if tensor.is_floating_point()]
+            value = loss(*tensors, **settings)
+            found.append([value.detach(), *torch.autograd.grad(value, varied)])
         torch.save(found, Path(folder) / f"{rank}.pt")
     finally:
         dist.destroy_process_group()
@@ -253,6 +265,10 @@ def _error(found: Sequence[Any], expected: Sequence[Any], *finite: Tensor) -> fl
 def _differences(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> Iterator[float]:
     for found, expected in pairs:
         yield float(np.abs(found - expected).max()) if found.shape == expected.shape else float("inf")
+
+
+def _varies(array: np.ndarray) -> bool:
+    return bool(np.issubdtype(array.dtype, np.floating))
 
 
 def _cell(error: float | None) -> str:

@@ -14,9 +14,8 @@ from toolkit.config import Section
 from toolkit.encoders.text import PoolingConfig, TextEncoder
 from toolkit.objectives.base import PairObjective, register
 from toolkit.objectives.certify import Claim
+from toolkit.objectives.kept_tokens import kept_tokens
 from toolkit.objectives.simclr import SimCLR, nt_xent_loss
-from toolkit.text.masking import FIRST_REGULAR
-from toolkit.text.tokenizer import BOS, PAD
 
 LAST = PoolingConfig(layers=(-1,))
 
@@ -34,22 +33,31 @@ class HalvesConfig(Section):
     """Use the samples of all processes as negatives; no effect with one process."""
 
 
-def split_in_halves(ids_BT: Tensor, coins_BT: Tensor) -> tuple[Tensor, Tensor]:
+def split_in_halves(
+    ids_BT: Tensor, coins_BT: Tensor, bos_id: int, eos_id: int, pad_id: int
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Deals each text's tokens out to two halves, in their order.
 
     Args:
         ids_BT: Token ids with start, end and padding.
         coins_BT: Uniform draws in [0, 1); below a half, a token goes to the first half.
+        bos_id: Of the start, which both halves keep.
+        eos_id: Of the end, which is dropped.
+        pad_id: Of the padding.
 
     Returns:
-        Two of (B, T'), each text's tokens after the start token, padded to the longest. Every token of a text
-        is in exactly one of them.
+        Two batches for an encoder, each text's tokens after the start token, padded to the longest. Every token of a
+        text is in exactly one of them.
     """
-    in_text_BT = ids_BT >= FIRST_REGULAR
+    is_start_BT = ids_BT == bos_id
+    in_text_BT = ~(is_start_BT | (ids_BT == eos_id) | (ids_BT == pad_id))
     first_BT = coins_BT < 0.5
-    kept_2BT = torch.stack([in_text_BT & first_BT, in_text_BT & ~first_BT])
-    first, second = kept_2BT.sum(dim=2).amax(dim=1).clamp_min(1).tolist()  # one wait for the GPU, not two
-    return _packed(ids_BT, kept_2BT[0], first), _packed(ids_BT, kept_2BT[1], second)
+    kept_2BT = torch.stack([in_text_BT & first_BT, in_text_BT & ~first_BT]) | is_start_BT
+    lengths = kept_2BT.sum(dim=2).amax(dim=1).clamp_min(2).tolist()  # one wait for the GPU, not two
+    first, second = (
+        kept_tokens(ids_BT, kept_BT, pad_id, longest) for kept_BT, longest in zip(kept_2BT, lengths, strict=True)
+    )
+    return first, second
 
 
 @register("halves")
@@ -78,19 +86,10 @@ class Halves(PairObjective):
 
     def embed(self, batch: dict[str, Any]) -> tuple[Tensor, ...]:
         """Pooled vectors (B, D) of both halves."""
-        first, second = split_in_halves(batch["clean_ids"], batch["coins"])
-        return self._embedded(first), self._embedded(second)
+        special = self.encoder.tokenizer.special
+        halves = split_in_halves(batch["clean_ids"], batch["coins"], special.bos, special.eos, special.pad)
+        return tuple(self.encoder.pooled(self.encoder(half), LAST) for half in halves)
 
     def loss(self, z: tuple[Tensor, ...]) -> Tensor:
         """Mean NT-Xent loss of a pair of pooled vectors."""
         return nt_xent_loss(*z, self.config.temperature, gather=self.config.gather)
-
-    def _embedded(self, ids_BT: Tensor) -> Tensor:
-        features = self.encoder({"input_ids": ids_BT, "attention_mask": (ids_BT != PAD).long()})
-        return self.encoder.pooled(features, LAST)
-
-
-def _packed(ids_BT: Tensor, kept_BT: Tensor, longest: int) -> Tensor:
-    order = torch.argsort((~kept_BT).long(), dim=1, stable=True)[:, :longest]
-    packed = torch.where(kept_BT.gather(1, order), ids_BT.gather(1, order), PAD)
-    return torch.cat([torch.full_like(packed[:, :1], BOS), packed], dim=1)

@@ -5,14 +5,19 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from toolkit.config import Section
-from toolkit.encoders.text import TextEncoder
+from toolkit.encoders.text import TextEncoder, TextFeatures
+from toolkit.objectives import text_references
 from toolkit.objectives.base import Objective, register
+from toolkit.objectives.certify import Claim
+from toolkit.objectives.linear_cross_entropy import autocast_products, linear_cross_entropy
 from toolkit.training import Step
 from toolkit.training.alarms import Limit
+
+NO_SPREAD_ASKED: Mapping[str, Limit] = {"embedding_std": Limit(), "effective_rank": Limit()}
+"""Alarm limits where nothing asks pooled vectors to spread: 0.11 in a healthy run."""
 
 
 class MLMConfig(Section):
@@ -22,70 +27,90 @@ class MLMConfig(Section):
     """The method."""
 
 
-def mlm_loss(hidden_MH: Tensor, embeddings_VH: Tensor, bias_V: Tensor, targets_M: Tensor) -> Tensor:
+def mlm_loss(
+    hidden_ME: Tensor,
+    embeddings_VE: Tensor,
+    bias_V: Tensor,
+    targets_M: Tensor,
+    *,
+    products: torch.dtype | None = None,
+) -> Tensor:
     """Cross-entropy of the true tokens at the masked positions, summed.
 
     Args:
-        hidden_MH: Transformed hidden states at the masked positions alone, (M, H). The head is by far the
+        hidden_ME: Transformed hidden states at the masked positions alone, (M, E). The head is by far the
             largest matrix: on 15 % of the positions it costs a seventh of what it costs on all.
-        embeddings_VH: Input token embeddings, tied as output weights (Press & Wolf, 2017), (V, H).
+        embeddings_VE: Input token embeddings, tied as output weights (Press & Wolf, 2017), (V, E).
         bias_V: Output bias, (V,).
         targets_M: True ids, (M,).
+        products: In which type matrices are multiplied; at least float32 if not given.
 
     Returns:
-        Sum over the M positions, a scalar; 0 where M is 0. Divide by the *global* number of masked tokens.
+        Sum over the M positions, a scalar; 0 where M is 0. Divide by the *global* number of masked tokens. The (M, V)
+        logits are never held at once.
 
     When to use:
         The default for text. With few steps start the token embeddings from `toolkit.text.spectral`.
 
     Relations:
-        With minutes rather than hours to train, `halves` gives better pooled vectors.
+        With minutes rather than hours to train, `halves` gives better pooled vectors. `electra` learns from all tokens
+        and not from the masked ones alone; `tlm` is this on pairs of translations.
     """
-    logits_MV = F.linear(hidden_MH, embeddings_VH, bias_V)
-    wide_MV = logits_MV.to(torch.promote_types(logits_MV.dtype, torch.float32))
-    return F.cross_entropy(wide_MV, targets_M, reduction="sum")
-
-
-class MaskedHead(nn.Module):
-    """Dense, GELU and layer norm before the tied output weights.
-
-    Args:
-        hidden_size: H.
-        vocab_size: V.
-    """
-
-    def __init__(self, hidden_size: int, vocab_size: int) -> None:
-        super().__init__()
-        self.transform = nn.Sequential(
-            nn.Linear(hidden_size, hidden_size), nn.GELU(), nn.LayerNorm(hidden_size, eps=1e-12)
-        )
-        self.bias = nn.Parameter(self.transform[0].weight.new_zeros(vocab_size))
-
-    def forward(self, hidden_MH: Tensor, embeddings_VH: Tensor, targets_M: Tensor) -> Tensor:
-        """`mlm_loss` of hidden states (M, H) as they leave the encoder."""
-        return mlm_loss(self.transform(hidden_MH), embeddings_VH, self.bias, targets_M)
+    return linear_cross_entropy(hidden_ME, embeddings_VE, bias_V, targets_M, products=products)[0]
 
 
 @register("mlm")
 class MLM(Objective):
-    """A text encoder and a masked-token head.
+    """A text encoder and a masked-token head, which stays with the encoder.
 
     Batches are those of `toolkit.text.batches.MaskedBatches`.
+
+    When to use:
+        The default for text.
+
+    Relations:
+        `electra` where time is short for the size of the corpus; `tlm` on translations; `simcse`, `tsdae` or `halves`
+        afterwards, for embeddings of whole texts.
     """
 
     modality: ClassVar[Literal["scans", "text"]] = "text"
+    packs: ClassVar[bool] = True
     Config: ClassVar[type[Section]] = MLMConfig
-    # Nothing here asks pooled vectors to spread: 0.11 in a healthy run.
-    alarm_limits: ClassVar[Mapping[str, Limit]] = {"embedding_std": Limit(), "effective_rank": Limit()}
+    alarm_limits: ClassVar[Mapping[str, Limit]] = NO_SPREAD_ASKED
+    claims: ClassVar[tuple[Claim, ...]] = (
+        Claim(
+            mlm_loss,
+            text_references.masked_tokens,
+            inputs=text_references.tokens_to_predict,
+            shared=(1, 2),
+            collapsed=text_references.masked_tokens_collapsed,
+            summed=True,
+        ),
+    )
 
-    def __init__(self, config: MLMConfig, encoder: TextEncoder) -> None:
+    def __init__(self, config: Section, encoder: TextEncoder) -> None:
         super().__init__(config, encoder)
-        self.head = MaskedHead(encoder.hidden_size, len(encoder.tokenizer))
+        encoder.set_causal(False)
+        self.head = encoder.take_lm_head()
 
     def forward(self, batch: dict[str, Any]) -> Step:
         """Loss summed over the masked tokens, whose number is the count."""
         features = self.encoder(batch)
-        masked_MH = features.last.flatten(0, 1)[batch["positions"]]
-        embeddings_VH = self.encoder.model.get_input_embeddings().weight
-        loss = self.head(masked_MH, embeddings_VH, batch["targets"])
-        return Step(loss_sum=loss, count=len(batch["targets"]), embeddings=self.encoder.pooled(features).detach())
+        count = len(batch["targets"])
+        return Step(
+            loss_sum=self.masked_loss(features, batch),
+            count=count,
+            logs={"masked_share": count / batch["attention_mask"].sum()},
+            embeddings=self.shown(features, batch),
+        )
+
+    def masked_loss(self, features: TextFeatures, batch: Mapping[str, Tensor]) -> Tensor:
+        """`mlm_loss` of the encoder's hidden states (B, T, H)."""
+        hidden_ME = self.head(features.last.flatten(0, 1)[batch["positions"]])
+        embeddings_VE = self.encoder.token_embeddings
+        products = autocast_products(hidden_ME)
+        return mlm_loss(hidden_ME, embeddings_VE, self.head.bias, batch["targets"], products=products)
+
+    def shown(self, features: TextFeatures, batch: Mapping[str, Tensor]) -> Tensor:
+        """(B, D) pooled vectors for the monitors: as many as rows, so that all processes have the same number."""
+        return self.encoder.pooled(features).detach()[: len(batch["input_ids"])]

@@ -34,7 +34,7 @@ def nt_xent(z0: np.ndarray, z1: np.ndarray, temperature: float) -> float:
     total = 0.0
     for i in range(2 * n):
         others = [_cosine(z[i], z[k]) / temperature for k in range(2 * n) if k != i]
-        total += _log_of_sum(others) - _cosine(z[i], z[(i + n) % (2 * n)]) / temperature
+        total += log_of_sum(others) - _cosine(z[i], z[(i + n) % (2 * n)]) / temperature
     return total / (2 * n)
 
 
@@ -48,7 +48,7 @@ def info_nce(query: np.ndarray, key: np.ndarray, queue: np.ndarray, temperature:
     total = 0.0
     for q, k in zip(query, key, strict=True):
         positive = _cosine(q, k) / temperature
-        total += _log_of_sum([positive, *(_cosine(q, other) / temperature for other in queue)]) - positive
+        total += log_of_sum([positive, *(_cosine(q, other) / temperature for other in queue)]) - positive
     return total / len(query)
 
 
@@ -62,7 +62,7 @@ def in_batch_info_nce(query: np.ndarray, key: np.ndarray, temperature: float) ->
     total = 0.0
     for i, q in enumerate(query):
         logits = [_cosine(q, k) / temperature for k in key]
-        total += _log_of_sum(logits) - logits[i]
+        total += log_of_sum(logits) - logits[i]
     return total / len(query)
 
 
@@ -124,7 +124,7 @@ def swapped_prediction(scores: np.ndarray, codes: np.ndarray, temperature: float
     """Caron et al. 2020, equation 2."""
     total = 0.0
     for s, q in zip(scores / temperature, codes, strict=True):
-        total -= sum(share * (score - _log_of_sum(list(s))) for share, score in zip(q, s, strict=True))
+        total -= sum(share * (score - log_of_sum(list(s))) for share, score in zip(q, s, strict=True))
     return float(total / len(scores))
 
 
@@ -149,6 +149,7 @@ def _cosine(a: np.ndarray, b: np.ndarray) -> float:
     return float(a @ b) / (math.sqrt(float(a @ a)) * math.sqrt(float(b @ b)))
 
 
-def _log_of_sum(logits: list[float]) -> float:
+def log_of_sum(logits: list[float]) -> float:
+    """Of the exponentials."""
     top = max(logits)
     return top + math.log(math.fsum(math.exp(logit - top) for logit in logits))
