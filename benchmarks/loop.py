@@ -92,12 +92,13 @@ class Stopwatch:
 
     def _timed(self, make: Callable[..., Any]) -> Callable[..., Any]:
         def timed(step: int, *shard: int) -> Any:
-            self._look(step)
+            self.look(step)
             return make(step, *shard)
 
         return timed
 
-    def _look(self, step: int) -> None:
+    def look(self, step: int) -> None:
+        """Called before each step; between two turns it waits for the other side."""
         past = step - self.turns.first
         if past >= 0 and past % self.turns.hand_over == 0:
             if past:

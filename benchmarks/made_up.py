@@ -86,8 +86,8 @@ def text_batches(tokenizer: Words, num_texts: int, longest: int, batch_size: int
     regular = np.arange(len(SPECIAL_TOKENS), len(tokenizer))
     frequency = 1 / (10.0 + np.arange(len(regular)))
     tokens = rng.choice(regular, lengths.sum(), p=frequency / frequency.sum()).astype(np.int32)
-    store = TokenStore(tokens, np.r_[0, np.cumsum(lengths)], np.full(num_texts, "xx", dtype=object))
-    return MaskedBatches(store, tokenizer, MaskingConfig(), batch_size=batch_size, seed=0, temperature=1.0)  # type: ignore[arg-type]
+    store = TokenStore(tokens, np.r_[0, np.cumsum(lengths)], np.zeros(num_texts, np.uint16), ("xx",), None, longest)
+    return MaskedBatches(store, tokenizer, MaskingConfig(), batch_size=batch_size, seed=0)  # type: ignore[arg-type]
 
 
 def text_objective(tokenizer: Words, **encoder: Any) -> Objective:

@@ -2,39 +2,43 @@
 
     fewlabel run text_pretrain --config configs/text_pretrain/sentiment.yaml
 
-Texts are deduplicated and divided as their data cards say; the tokenizer is trained here and certified; token vectors
-start from the corpus's own co-occurrences; masked modelling goes on from there. The run folder gets `encoder/`, which
-`transformers.AutoModel`, `AutoTokenizer` and `toolkit.load_encoder` open.
+Texts are deduplicated and divided as their data cards say; the tokenizer is trained here and certified; texts become
+token ids once. Token vectors start from the corpus's own co-occurrences, or all weights from a checkpoint; the stages
+go on from there. The run folder gets `encoder/`, which `transformers.AutoModel`, `AutoTokenizer` and
+`toolkit.load_encoder` open.
 """
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from toolkit.cards import data_digest, load_card, write_model_card
+from toolkit.balance import BalanceConfig
+from toolkit.cards import write_model_card
 from toolkit.config import RunConfig, Section, digest, main
 from toolkit.console import log
-from toolkit.encoders import save_encoder
-from toolkit.encoders.text import PoolingConfig, TextEncoder, TextEncoderConfig
-from toolkit.errors import CheckpointError
+from toolkit.encoders import encoder_digest, save_encoder
+from toolkit.encoders.text import PoolingConfig, Started, StartFrom, TextEncoder, TextEncoderConfig, start_from
 from toolkit.finetune import OnlineProbe, text_tasks
 from toolkit.objectives import build_objective, config_union
 from toolkit.objectives.mlm import MLMConfig
 from toolkit.text import (
-    MaskedBatches,
     MaskingConfig,
+    PretrainingTexts,
     SpectralConfig,
     TokenizerConfig,
     TokenStore,
-    divide_corpora,
+    batches_for,
+    find_tokenizer,
     inverse_document_frequency,
-    load_tokenizer,
     spectral_embeddings,
-    train_tokenizer,
+    write_masked_shares,
 )
+from toolkit.text.tokenizer import TextTokenizer
 from toolkit.training import (
     RunFolder,
     TrainingConfig,
@@ -44,6 +48,7 @@ from toolkit.training import (
     preflight,
     set_num_threads,
 )
+from toolkit.training.budget import count_steps
 
 
 class Stage(Section):
@@ -51,30 +56,41 @@ class Stage(Section):
 
     objective: config_union("text") = MLMConfig()  # type: ignore[valid-type]
     training: TrainingConfig = TrainingConfig()
+    masking: MaskingConfig | None = None
+    """Masks of this stage, in place of those for all."""
 
 
-class Pretraining(Section):
+class Pretraining(PretrainingTexts):
     """What to learn from, and how."""
 
-    cards: tuple[str, ...]
-    """Data cards of the texts; what a card holds out is left out here."""
-    languages: tuple[str, ...] = ()
-    """Only texts in these languages; all when empty."""
+    start_from: StartFrom | None = None
+    """A trained checkpoint to go on from; the section `encoder` then sets `max_length` and `attn_implementation`."""
     tokenizer: TokenizerConfig = TokenizerConfig()
     spectral: SpectralConfig = SpectralConfig()
     encoder: TextEncoderConfig = TextEncoderConfig()
     variants: dict[str, PoolingConfig] = Field({"last": PoolingConfig()}, min_length=1)
     """Ways to pool token vectors; the first is the encoder's own, a probe may choose among them by cross-validation."""
     masking: MaskingConfig = MaskingConfig()
-    balance_temperature: float = 2.0
-    """Languages are drawn in proportion to their number of texts to the power of one over this; 1 as they are."""
+    balance: BalanceConfig = BalanceConfig()
+    packed: bool = True
+    """Whether a row holds several texts, `encoder.max_length` tokens in all, where the method allows it; a row is then
+    a sample of `training.batch_size`. Otherwise a text is, and those of like length make a batch."""
     stages: dict[str, Stage] = Field({"mlm": Stage()}, min_length=1)
     """Methods that follow each other, under names of your own: masked modelling, then a contrastive pass."""
+    tokens: Path | None = None
+    """Where token ids are kept, for all runs on these texts. Default: `tokens` in the run's folder."""
 
     @property
     def method(self) -> str:
-        """What the tables call it: the start from co-occurrences is a part of it."""
-        return "+".join(["spectral", *(stage.objective.name for stage in self.stages.values())])
+        """What the tables call it: the start is a part of it."""
+        start = "continued" if self.start_from else "spectral"
+        return "+".join([start, *(stage.objective.name for stage in self.stages.values())])
+
+    @model_validator(mode="after")
+    def _checkpoint_settles_sizes(self) -> Self:
+        if self.start_from:
+            self.start_from.refuse(self.encoder)
+        return self
 
 
 class Config(Pretraining, RunConfig):
@@ -91,72 +107,91 @@ class Result:
 
 def run(config: Config, *, report: object = None) -> Result:
     """Trains, or goes on training, and saves the encoder."""
-    started = time.monotonic()
+    began = time.monotonic()
     set_num_threads(config.num_threads)
     for stage in config.stages.values():
         preflight(stage.training, config.trackers)
-    cards = [load_card(name) for name in config.cards]
-    folder = RunFolder(config.output, config, data={card.name: data_digest(card) for card in cards})
+    before = {"start_from": encoder_digest(config.start_from.folder())} if config.start_from else {}
+    folder = RunFolder(config.output, config, data=config.digests() | before)
     with main_process_first():
-        corpora = divide_corpora(cards, config.seed, folder.path / "corpora")
-        corpus = corpora.all_train.of_languages(config.languages)
+        texts = config.open(config.seed, folder.path / "corpora")
         folder.begin()
+        started = start_from(config.start_from) if config.start_from else None
         # A plan may have tried other values in this folder.
-        trained = (
-            folder.path / "tokenizer" / digest(config, {*RunConfig.of_this_start, "stages", "encoder", "variants"})
+        named = digest(config, {*RunConfig.of_this_start, "stages", "encoder", "variants"})
+        tokenizer = find_tokenizer(
+            texts,
+            config.tokenizer,
+            folder.path / "tokenizer" / named,
+            seed=config.seed,
+            before=started and started.encoder.tokenizer,
+            vocabulary=config.start_from.vocabulary if config.start_from else "replace",
         )
-        try:
-            tokenizer = load_tokenizer(trained)
-        except CheckpointError:
-            log.info("training a tokenizer on %d texts and certifying it: a minute or two for 50,000", len(corpus))
-            tokenizer = train_tokenizer(corpus.texts, config.tokenizer, trained)
-    log.info("counting which pieces occur together in %d texts", len(corpus))
-    ids = tokenizer.encode(corpus.texts)
-    encoder = TextEncoder.from_scratch(
-        config.encoder,
-        tokenizer,
-        variants=config.variants,
-        token_weights=inverse_document_frequency(ids, len(tokenizer)),
-        spectral=spectral_embeddings(ids, corpus.languages, len(tokenizer), config.spectral, config.seed),
-        seed=config.seed,
-    )
-    store = TokenStore.build(corpus.texts, corpus.languages, tokenizer, config.encoder.max_length)
+        tokens = config.tokens or folder.path / "tokens"
+        store = TokenStore.write(texts, tokenizer, tokens / f"{texts.digest}-{tokenizer.digest}")
+    encoder = build_encoder(config, store, tokenizer, started)
+    store = store.cut(encoder.max_length)
     metrics, probe = {}, None
     if any(stage.training.evaluate_every for stage in config.stages.values()):
-        probe = OnlineProbe(encoder, text_tasks(corpora, "online", seed=config.seed), seed=config.seed)
+        probe = OnlineProbe(encoder, text_tasks(texts.corpora, "online", seed=config.seed), seed=config.seed)
     for number, (name, stage) in enumerate(config.stages.items()):
         seed = int(np.random.SeedSequence([config.seed, number]).generate_state(1)[0])  # no stage repeats another's
-        batches = MaskedBatches(
+        objective = build_objective(stage.objective, encoder, seed=seed)
+        make_batches = partial(
+            batches_for,
+            find_tokenizer,
+            texts,
             store,
             tokenizer,
-            config.masking,
+            pairing=objective.pairing,
+            packed=config.packed and objective.packs,
+            masking=stage.masking or config.masking,
             batch_size=stage.training.batch_size,
             seed=seed,
-            temperature=config.balance_temperature,
+            balance=config.balance,
         )
+        num_steps = count_steps(stage.training, make_batches())
+        batches = make_batches(num_steps=num_steps)
+        training = stage.training.model_copy(update={"num_steps": num_steps, "num_epochs": None, "num_tokens": None})
         own = RunFolder(folder.path / "stages" / name, config) if metrics else folder
         metrics[name] = own.metrics_path
-        objective = build_objective(stage.objective, encoder, seed=seed)
-        fit(objective, batches, stage.training, own, seed, name, evaluate=probe)
+        fit(objective, batches, training, own, seed, name, evaluate=probe)
+        if is_main_process() and not config.plan:
+            write_masked_shares(batches, num_steps, own.path / "masked_shares.csv")
         encoder.requires_grad_(True)  # a method may have frozen a part of it
 
     result = Result(encoder, metrics)
     if config.plan or not is_main_process():
         return result
-    save_encoder(encoder, folder.path / "encoder", corpus.groups)
+    save_encoder(encoder, folder.path / "encoder", texts.groups, started)
     write_model_card(
         folder.path,
         title="A multilingual text encoder",
-        summary=f"{config.encoder.num_layers} layers of width {config.encoder.hidden_size}, {config.method}, "
-        f"from {len(corpus):,} texts in {len(np.unique(corpus.languages))} languages.",
+        summary=f"{encoder.model.config.num_hidden_layers} layers of width {encoder.hidden_size}, {config.method}, "
+        f"from {len(store):,} texts in {len(store.language_names)} languages.",
         library="transformers",
         usage='embeddings = encoder.embed(["a text", "ein Text"])  # float32 (N, encoder.embed_dim)',
-        cards=cards,
+        cards=texts.cards,
         config=config,
     )
-    folder.log_timing("text pretraining", time.monotonic() - started)
+    folder.log_timing("text pretraining", time.monotonic() - began)
     log.info("the encoder: %s", folder.path / "encoder")
     return result
+
+
+def build_encoder(config: Config, store: TokenStore, tokenizer: TextTokenizer, started: Started | None) -> TextEncoder:
+    """From counts, or from the checkpoint."""
+    log.info("counting which pieces occur together")
+    ids, languages = store.sample(config.spectral.max_texts, config.seed)
+    own = {
+        "variants": config.variants,
+        "token_weights": inverse_document_frequency(ids, len(tokenizer)),
+        "spectral": spectral_embeddings(ids, languages, len(tokenizer), config.spectral, config.seed),
+        "seed": config.seed,
+    }
+    if started is None:
+        return TextEncoder.from_scratch(config.encoder, tokenizer, **own)
+    return started.adapted(tokenizer, ids, languages, config.encoder, **own)[0]
 
 
 if __name__ == "__main__":

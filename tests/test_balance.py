@@ -1,13 +1,13 @@
+import numpy as np
 import pytest
 
 from toolkit.balance import (
     ANNEALED,
     BalanceConfig,
     BalanceStage,
-    quotas_by_round,
+    Quotas,
     sampling_shares,
     shares_at,
-    whole_quotas,
 )
 from toolkit.errors import ConfigError
 
@@ -48,27 +48,46 @@ def test_a_quota_is_kept_and_the_others_share_the_rest() -> None:
         shares_at({"en": 5}, BalanceConfig(shares={"en": 0.5}), 0)
 
 
+def drawn_in(sizes: dict[str, int], config: BalanceConfig, round_sizes: list[int]) -> list[dict[str, int]]:
+    quotas = Quotas(sizes, config)
+    return [quotas.next(size, number / len(round_sizes)) for number, size in enumerate(round_sizes)]
+
+
 def test_rounds_add_up_and_three_sentences_are_not_worn_out() -> None:
-    rounds = quotas_by_round(SIZES, BalanceConfig(temperature=5, max_passes=4), round_sizes=[1000] * 20)
+    rounds = drawn_in(SIZES, BalanceConfig(temperature=5, max_passes=4), [1000] * 20)
     assert all(sum(quotas.values()) == 1000 and list(quotas) == list(SIZES) for quotas in rounds)
     drawn = {name: sum(quotas[name] for quotas in rounds) for name in SIZES}
     assert drawn["xx"] == 12
-    free = quotas_by_round(SIZES, BalanceConfig(temperature=5), round_sizes=[1000] * 20)
+    free = drawn_in(SIZES, BalanceConfig(temperature=5), [1000] * 20)
     assert sum(quotas["xx"] for quotas in free) > 500  # without a limit each of the three would be seen 200 times
     # What the limit leaves over goes to the others in proportion to their shares.
     assert drawn["en"] / drawn["sl"] == pytest.approx(100 ** (1 / 5), rel=0.01)
 
 
+def test_what_rounding_leaves_is_owed_so_three_sentences_beside_a_million_have_their_turn() -> None:
+    rounds = drawn_in(SIZES, BalanceConfig(temperature=1), [1000] * 1010)  # a pass over all
+    drawn = {name: sum(quotas[name] for quotas in rounds) for name in SIZES}
+    assert drawn == pytest.approx(SIZES, abs=4) and drawn["xx"] == 3
+    shares = shares_at(SIZES, BalanceConfig(temperature=1), 0)
+    for done in (1, 7, 500):
+        for name, share in shares.items():
+            assert abs(sum(quotas[name] for quotas in rounds[:done]) - share * 1000 * done) < 1
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_quotas_are_never_negative_and_add_up_whatever_the_sizes(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    sizes = {str(number): int(size) for number, size in enumerate(10 ** rng.uniform(0, 5, rng.integers(1, 40)))}
+    sizes_of_rounds = rng.integers(0, 30, 200).tolist()
+    for size, quotas in zip(sizes_of_rounds, drawn_in(sizes, BalanceConfig(), sizes_of_rounds), strict=True):
+        assert sum(quotas.values()) == size and min(quotas.values()) >= 0
+
+
 def test_more_than_the_limit_allows_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"max_passes: 2 passes over a 10, b 5 give 30 samples at most.* draws 31"):
-        quotas_by_round({"a": 10, "b": 5}, BalanceConfig(max_passes=2), round_sizes=[16, 15])
-    rounds = quotas_by_round({"a": 10, "b": 5}, BalanceConfig(max_passes=2), round_sizes=[16, 14])
+    with pytest.raises(ConfigError, match=r"max_passes: 2 passes over a 10, b 5 do not last to the end"):
+        drawn_in({"a": 10, "b": 5}, BalanceConfig(max_passes=2), [16, 15])
+    rounds = drawn_in({"a": 10, "b": 5}, BalanceConfig(max_passes=2), [16, 14])
     assert {name: sum(quotas[name] for quotas in rounds) for name in "ab"} == {"a": 20, "b": 10}
-
-
-def test_whole_numbers_by_largest_remainder() -> None:
-    assert whole_quotas({"a": 0.5, "b": 0.3, "c": 0.2}, 8) == {"a": 4, "b": 2, "c": 2}
-    assert whole_quotas({"a": 0.5, "b": 0.5}, 3) == {"a": 2, "b": 1}
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """How often each language, site or modality is drawn, so that a small one is neither lost nor worn out."""
 
-from collections.abc import Hashable, Mapping, Sequence
+import math
+from collections.abc import Hashable, Mapping
 from typing import Self, TypeVar
 
 import numpy as np
@@ -107,63 +108,66 @@ def shares_at(sizes: Mapping[str, int], config: BalanceConfig, progress: float) 
     return {name: config.shares.get(name, left * by_temperature.get(name, 0.0)) for name in sizes}
 
 
-def whole_quotas(shares: Mapping[Name, float], total: int) -> dict[Name, int]:
-    """Whole numbers in proportion to `shares` that add up to `total`, by largest remainder (ties: the first)."""
-    exact = np.array(list(shares.values()), dtype=np.float64) * total
-    whole = np.floor(exact).astype(np.int64)
-    whole[np.argsort(whole - exact, kind="stable")[: total - whole.sum()]] += 1
-    return dict(zip(shares, whole.tolist(), strict=True))
-
-
-def quotas_by_round(
-    sizes: Mapping[str, int], config: BalanceConfig, *, round_sizes: Sequence[int]
-) -> list[dict[str, int]]:
+class Quotas:
     """How many samples of each group every round of a training draws.
 
-    A pure function of its arguments, so that each round can be drawn by itself, in any process.
+    What rounding leaves of a share is owed to the next round, so a group of 3 samples beside one of a million has its
+    turn, too. The same calls give the same numbers.
 
     Args:
         sizes: Samples of each group, above 0.
         config: Temperatures, quotas and limits.
-        round_sizes: Samples that each round draws; the training is all of them.
-
-    Returns:
-        For each round whole numbers that add up to its size, in the order of `sizes`.
-
-    Raises:
-        ConfigError: More is asked for than `max_passes` over all groups give, or see `shares_at`.
     """
-    total = sum(round_sizes)
-    left = {name: total if config.max_passes is None else int(config.max_passes * size) for name, size in sizes.items()}
-    rounds, done = [], 0
-    for size in round_sizes:
-        quotas = _within(shares_at(sizes, config, done / total), left, size)
-        if quotas is None:
-            most = sum(int((config.max_passes or 1) * one) for one in sizes.values())
-            raise ConfigError(
-                f"balance.max_passes: {config.max_passes:g} passes over {_listed(sizes)} give {most:,} samples at "
-                f"most, the training draws {total:,}; raise it, train for fewer steps, or let groups join earlier"
-            )
-        for name, quota in quotas.items():
-            left[name] -= quota
-        rounds.append(quotas)
-        done += size
-    return rounds
+
+    def __init__(self, sizes: Mapping[str, int], config: BalanceConfig) -> None:
+        self.sizes, self.config = dict(sizes), config
+        most = math.inf if config.max_passes is None else config.max_passes
+        self._left = {name: most * size if most == math.inf else int(most * size) for name, size in sizes.items()}
+        self._owed = dict.fromkeys(sizes, 0.0)
+
+    def next(self, size: int, progress: float) -> dict[str, int]:
+        """The next round's.
+
+        Args:
+            size: Samples that the round draws.
+            progress: Share of the training that is over, in [0, 1].
+
+        Returns:
+            Whole numbers that add up to `size`, in the order of the sizes.
+
+        Raises:
+            ConfigError: No group has as much left as `max_passes` allow, or see `shares_at`.
+        """
+        shares = shares_at(self.sizes, self.config, progress)
+        wanted = {name: self._owed[name] + share * size for name, share in shares.items()}
+        full: dict[str, int] = {}
+        quotas = _whole(wanted, size)
+        while over := {name: self._left[name] for name, quota in quotas.items() if quota > self._left[name]}:
+            full |= over  # what is cut off goes to the others by their shares
+            beyond = sum(wanted.pop(name) for name in over) - sum(over.values())
+            weight = sum(shares[name] for name in wanted)
+            if weight <= 0:
+                raise ConfigError(
+                    f"balance.max_passes: {self.config.max_passes:g} passes over {_listed(self.sizes)} do not last to "
+                    "the end of the training; raise it, train for fewer steps, or let groups join earlier"
+                )
+            wanted = {name: want + beyond * shares[name] / weight for name, want in wanted.items()}
+            quotas = _whole(wanted, size - sum(full.values()))
+        for name, quota in (quotas | full).items():
+            self._owed[name] = wanted.get(name, quota) - quota
+            self._left[name] -= quota
+        return {name: full[name] if name in full else quotas[name] for name in self.sizes}
 
 
-def _within(shares: Mapping[str, float], left: Mapping[str, int], total: int) -> dict[str, int] | None:
-    """Quotas of which none is above what its group has left; what is cut off goes to the others by their shares."""
-    quotas = whole_quotas(shares, total)
-    full: dict[str, int] = {}
-    while over := {name: left[name] for name, quota in quotas.items() if quota > left[name]}:
-        full |= over
-        open_shares = {name: share for name, share in shares.items() if name not in full}
-        weight = sum(open_shares.values())
-        if weight <= 0:
-            return None
-        rest = whole_quotas({name: share / weight for name, share in open_shares.items()}, total - sum(full.values()))
-        quotas = {name: full[name] if name in full else rest[name] for name in shares}
-    return quotas
+def _whole(wanted: Mapping[str, float], total: int) -> dict[str, int]:
+    """Whole numbers, not negative, that add up to `total` as `wanted` do, by largest remainder (ties: the first)."""
+    exact = np.array(list(wanted.values()))
+    whole = np.maximum(np.floor(exact), 0).astype(np.int64)
+    while missing := total - int(whole.sum()):
+        step = 1 if missing > 0 else -1
+        behind = np.where((whole > 0) | (step > 0), step * (exact - whole), -np.inf)
+        whole[np.argsort(-behind, kind="stable")[: min(abs(missing), int(np.isfinite(behind).sum()))]] += step
+    return dict(zip(wanted, whole.tolist(), strict=True))
 
 
 def _listed(sizes: Mapping[str, int]) -> str:

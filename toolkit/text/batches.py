@@ -1,155 +1,56 @@
-"""Texts as tokens, drawn by language, batched by length; each batch a pure function of (seed, step)."""
+"""Batches of masked texts, each a pure function of (seed, step), in rows of like length or packed."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from toolkit.balance import sampling_shares
-from toolkit.errors import DataError
+from toolkit.balance import BalanceConfig
 from toolkit.text.masking import MaskingConfig, WordBoundaries, mask_tokens
-from toolkit.text.tokenizer import BOS, EOS, PAD, TextTokenizer
+from toolkit.text.sampler import Layout, PackedSampler, TextSampler
+from toolkit.text.token_store import TokenStore
+from toolkit.text.tokenizer import TextTokenizer
 from toolkit.training.shard import shard_rows
 
-BUCKET_BATCHES = 50
-"""Batches that are sorted by length together: enough that padding is small, few enough that batches stay
-mixed."""
 
+class _Drawn(NamedTuple):
+    """A step: where its texts lie, and all of their tokens end to end, before they are laid out."""
 
-@dataclass(frozen=True, eq=False)
-class TokenStore:
-    """A corpus as token ids, once and for all.
-
-    Attributes:
-        tokens: All ids in a row, int32, without start and end.
-        offsets: Where each chunk begins, (N + 1,).
-        languages: Language of each chunk, (N,).
-    """
-
-    tokens: np.ndarray
-    offsets: np.ndarray
-    languages: np.ndarray
-
-    @classmethod
-    def build(
-        cls,
-        texts: Sequence[str],
-        languages: Sequence[str] | np.ndarray,
-        tokenizer: TextTokenizer,
-        max_length: int,
-    ) -> "TokenStore":
-        """Tokenises `texts`; those longer than `max_length` tokens, start and end included, are cut up.
-
-        Raises:
-            DataError: No text has a token.
-        """
-        room = max_length - 2
-        chunks, of = [], []
-        for ids, language in zip(tokenizer.encode(texts), languages, strict=True):
-            for start in range(0, len(ids), room):
-                chunks.append(ids[start : start + room])
-                of.append(language)
-        if not chunks:
-            raise DataError("the corpus is empty: no text to pretrain on")
-        lengths = np.array([len(chunk) for chunk in chunks])
-        tokens = np.concatenate([np.asarray(chunk, dtype=np.int32) for chunk in chunks])
-        return cls(tokens, np.r_[0, np.cumsum(lengths)], np.array(of, dtype=object))
-
-    def __len__(self) -> int:
-        return len(self.languages)
-
-    @cached_property
-    def lengths(self) -> np.ndarray:
-        """(N,) tokens of each chunk, without start and end."""
-        return np.diff(self.offsets)
-
-    def padded(self, rows: np.ndarray) -> np.ndarray:
-        """Chunks with start, end and padding: (B, T) int64, T the longest of them."""
-        lengths = self.lengths[rows]
-        ids_BT = np.full((len(rows), int(lengths.max()) + 2), PAD, dtype=np.int64)
-        ids_BT[:, 0] = BOS
-        for row, chunk in enumerate(rows):
-            ids_BT[row, 1 : lengths[row] + 1] = self.tokens[self.offsets[chunk] : self.offsets[chunk + 1]]
-            ids_BT[row, lengths[row] + 1] = EOS
-        return ids_BT
-
-
-class TextSampler:
-    """Which texts make up which step.
-
-    The texts of a *round* are as many as the corpus has, shared out to the languages by temperature. Each
-    language goes through its texts in random order, again and again, so none is left out and none is drawn
-    early twice. A round is sorted by length in stretches of 50 batches, and its batches are shuffled.
-
-    Args:
-        store: The texts.
-        batch_size: Texts a step; all of them where there are fewer.
-        seed: Of all draws.
-        temperature: See `sampling_shares`.
-    """
-
-    def __init__(self, store: TokenStore, batch_size: int, seed: int, temperature: float) -> None:
-        self.store = store
-        self.seed = seed
-        self.batch_size = min(batch_size, len(store))
-        self._rows = {
-            language: np.flatnonzero(store.languages == language) for language in sorted(set(store.languages))
-        }
-        shares = sampling_shares({language: len(rows) for language, rows in self._rows.items()}, temperature)
-        self.batches_a_round = max(1, len(store) // self.batch_size)
-        total = self.batches_a_round * self.batch_size
-        self._quota = _whole(shares, total)
-        self._rounds: dict[int, np.ndarray] = {}
-
-    def rows(self, step: int) -> np.ndarray:
-        """(B,) chunks of the store that step `step` sees."""
-        number, index = divmod(step, self.batches_a_round)
-        if number not in self._rounds:  # two are kept: steps of the last and of this one may be asked for in turn
-            self._rounds = dict([*self._rounds.items()][-1:]) | {number: self._draw_round(number)}
-        return self._rounds[number][index]
-
-    def _draw_round(self, number: int) -> np.ndarray:
-        rng = np.random.default_rng([self.seed, 0, number])
-        drawn = np.concatenate([self._next(code, number) for code in range(len(self._rows))])
-        rng.shuffle(drawn)
-        lengths = self.store.lengths[drawn]
-        stretch = BUCKET_BATCHES * self.batch_size
-        for start in range(0, len(drawn), stretch):
-            part = slice(start, start + stretch)
-            drawn[part] = drawn[part][np.argsort(lengths[part], kind="stable")]
-        batches = drawn.reshape(self.batches_a_round, self.batch_size)
-        return batches[rng.permutation(len(batches))]
-
-    def _next(self, code: int, round_number: int) -> np.ndarray:
-        """What a language contributes to a round: a stretch of its shuffled texts, passes joined end to
-        end."""
-        language = list(self._rows)[code]
-        rows, quota = self._rows[language], self._quota[language]
-        places = np.arange(round_number * quota, (round_number + 1) * quota)
-        drawn = np.empty(quota, dtype=np.int64)
-        for number in np.unique(places // len(rows)):
-            order = np.random.default_rng([self.seed, 1, code, int(number)]).permutation(rows)
-            here = places // len(rows) == number
-            drawn[here] = order[places[here] % len(rows)]
-        return drawn
+    layout: Layout
+    sizes_D: np.ndarray
+    clean_N: np.ndarray
+    corrupted_N: np.ndarray
+    positions_M: np.ndarray
+    targets_M: np.ndarray
+    coins_N: np.ndarray
 
 
 class MaskedBatches:
-    """Batches for masked language modelling.
+    """Batches for objectives that learn from texts, with masks for those that want them.
 
-    `batch(step)` has `input_ids` and `attention_mask` (B, T), `positions` (M,) flat in the batch, `targets`
-    (M,), `clean_ids` (B, T), the ids before masking, and `coins` (B, T), one uniform draw in [0, 1) for each token.
+    `batch(step)` has, for B rows of T tokens with D texts in them (B = D where each has a row of its own):
+
+    - `input_ids` (B, T), some tokens masked; `clean_ids` (B, T), before masking; `attention_mask` (B, T);
+    - `positions` (M,) of the masked tokens, flat in the batch, and `targets` (M,), their true ids;
+    - `coins` (B, T), one uniform draw in [0, 1) for each token;
+    - `languages` (D,), the code of each text's language; `language_names` has their names;
+    - `totals` (3,), texts, tokens and masked tokens of the whole step, of which this may be a part.
+
+    Packed, also `documents` (B, T), the number of each token's text in the batch, -1 for padding; `position_ids`
+    (B, T), which begin at 0 in each text; and `boundaries`, where texts and stretches of padding begin, flat, and the
+    batch's end.
+
+    Texts are masked before they are laid out: packed or not, the same texts get the same masks.
 
     Args:
         store: The texts.
         tokenizer: Theirs.
         masking: Shares.
-        batch_size: Texts a step; all of them where there are fewer.
+        batch_size: Rows a step; no more than there are texts where each has its own row.
         seed: Of all draws.
-        temperature: See `sampling_shares`.
+        balance: How often each language is drawn.
+        packed: Whether rows hold several texts, `store.max_length` tokens in all.
+        num_steps: Of the training, where balance or masking change over it.
     """
 
     def __init__(
@@ -160,39 +61,54 @@ class MaskedBatches:
         *,
         batch_size: int,
         seed: int,
-        temperature: float,
+        balance: BalanceConfig = BalanceConfig(),  # noqa: B008, it cannot be changed
+        packed: bool = False,
+        num_steps: int | None = None,
     ) -> None:
-        self.sampler = TextSampler(store, batch_size, seed, temperature)
+        self.store, self.packed, self.masking = store, packed, masking
+        self.seed, self.num_steps = seed, num_steps
+        self.special = tokenizer.special
         self.boundaries = WordBoundaries.of(tokenizer)
-        self.masking = masking
-        self.seed = seed
-        self._last: tuple[int, tuple[np.ndarray, ...]] | None = None
+        self.sampler: TextSampler | PackedSampler
+        if packed:
+            assert store.max_length is not None
+            self.sampler = PackedSampler(store, batch_size, store.max_length, seed, balance, num_steps)
+        else:
+            self.sampler = TextSampler(store, batch_size, seed, balance, num_steps)
+        self._last: tuple[int, _Drawn] | None = None
+
+    @property
+    def language_names(self) -> tuple[str, ...]:
+        """Names of the codes in `languages`."""
+        return self.store.language_names
 
     @property
     def batch_size(self) -> int:
-        """Texts a step."""
+        """Rows a step."""
         return self.sampler.batch_size
 
     @property
     def samples_per_epoch(self) -> int:
-        """Texts of one round."""
-        return self.sampler.batches_a_round * self.batch_size
+        """Rows of one pass over the corpus."""
+        return self.sampler.samples_per_epoch
 
     def num_tokens(self, step: int) -> int:
         """Tokens of step `step` with start and end, padding not counted."""
-        return int(self.sampler.store.lengths[self.sampler.rows(step)].sum()) + 2 * self.batch_size
+        texts = self.sampler.layout(step).texts
+        return int(self.store.lengths[texts].sum()) + 2 * len(texts)
 
     def sample_ids(self, step: int, shard: int = 0, num_shards: int = 1) -> list[int]:
-        """Rows of the store that a part of a step sees."""
-        return self.sampler.rows(step)[shard_rows(self.batch_size, shard, num_shards)].tolist()
+        """Texts of the store that a part of a step sees."""
+        rows = shard_rows(self.batch_size, shard, num_shards)
+        return self.sampler.layout(step).of_rows(rows).texts.tolist()
 
     def batch(self, step: int, shard: int = 0, num_shards: int = 1) -> dict[str, Any]:
-        """A part of the batch of step `step`, as long as its own longest text.
+        """A part of the batch of step `step`; its rows are as long as its own longest text, or `max_length` if packed.
 
         Everything random is drawn for the whole batch, so it does not depend on the number of parts.
 
         Args:
-            step: Which batch of `batch_size` texts.
+            step: Which batch of `batch_size` rows.
             shard: Which of its parts.
             num_shards: In how many equal, consecutive parts it is cut.
 
@@ -202,31 +118,64 @@ class MaskedBatches:
         rows = shard_rows(self.batch_size, shard, num_shards)
         if self._last is None or self._last[0] != step:  # a step's parts are asked for one after another
             self._last = step, self._draw_whole(step)
-        whole_BT, corrupted_BT, positions_M, targets_M, coins_BT = self._last[1]
-        length = int((whole_BT[rows] != PAD).sum(axis=1).max())
-        row_M, column_M = np.divmod(positions_M, whole_BT.shape[1])
-        here_M = (row_M >= rows.start) & (row_M < rows.stop)
-        ids_BT = whole_BT[rows, :length].copy()  # the whole is kept: what is handed out may be written to
-        return {
-            "input_ids": torch.from_numpy(corrupted_BT[rows, :length].copy()),
-            "attention_mask": torch.from_numpy((ids_BT != PAD).astype(np.int64)),
-            "positions": torch.from_numpy((row_M[here_M] - rows.start) * length + column_M[here_M]),
-            "targets": torch.from_numpy(targets_M[here_M]),
-            "clean_ids": torch.from_numpy(ids_BT),
-            "coins": torch.from_numpy(coins_BT[rows, :length].copy()),
+        drawn = self._last[1]
+        layout = drawn.layout.of_rows(rows)
+        first, last = np.searchsorted(drawn.layout.rows, [rows.start, rows.stop])
+        sizes_D = drawn.sizes_D[first:last]
+        begin = int(drawn.sizes_D[:first].sum())
+        tokens = slice(begin, begin + int(sizes_D.sum()))
+        shape = layout.shape if self.packed else (layout.shape[0], int(sizes_D.max()))
+        document_N, within_N = _places(sizes_D)
+        place_N = (layout.rows * shape[1] + layout.starts)[document_N] + within_N
+
+        def laid_out(values_N: np.ndarray, padding: int) -> torch.Tensor:
+            laid_BT = np.full(shape, padding, dtype=values_N.dtype)
+            laid_BT.ravel()[place_N] = values_N
+            return torch.from_numpy(laid_BT)
+
+        here_M = slice(*np.searchsorted(drawn.positions_M, [tokens.start, tokens.stop]))
+        batch = {
+            "input_ids": laid_out(drawn.corrupted_N[tokens], self.special.pad),
+            "attention_mask": laid_out(np.ones(len(place_N), np.int64), 0),
+            "positions": torch.from_numpy(place_N[drawn.positions_M[here_M] - begin]),
+            "targets": torch.from_numpy(drawn.targets_M[here_M].copy()),  # what is handed out may be written to
+            "clean_ids": laid_out(drawn.clean_N[tokens], self.special.pad),
+            "coins": laid_out(drawn.coins_N[tokens], 0),
+            "languages": torch.from_numpy(self.store.languages[layout.texts].astype(np.int64)),
+            "totals": torch.tensor([len(drawn.sizes_D), len(drawn.clean_N), len(drawn.targets_M)]),
         }
+        if self.packed:
+            ends = layout.rows * shape[1] + layout.starts + sizes_D
+            edges = np.unique(np.concatenate([ends - sizes_D, ends, [shape[0] * shape[1]]]))
+            batch |= {
+                "documents": laid_out(document_N, -1),
+                "position_ids": laid_out(within_N, 0),
+                "boundaries": torch.from_numpy(edges.astype(np.int32)),
+            }
+        return batch
 
-    def _draw_whole(self, step: int) -> tuple[np.ndarray, ...]:
-        ids_BT = self.sampler.store.padded(self.sampler.rows(step))
-        rng = np.random.default_rng([self.seed, 2, step])
-        masked = mask_tokens(ids_BT, self.boundaries, self.masking, rng)
-        coins_BT = np.random.default_rng([self.seed, 3, step]).random(ids_BT.shape, dtype=np.float32)
-        return ids_BT, *masked, coins_BT
+    def _draw_whole(self, step: int) -> _Drawn:
+        layout = self.sampler.layout(step)
+        sizes_D = self.store.lengths[layout.texts].astype(np.int64) + 2
+        document_N, within_N = _places(sizes_D)
+        inner_N = (within_N > 0) & (within_N < sizes_D[document_N] - 1)
+        clean_N = np.where(within_N == 0, self.special.bos, self.special.eos)
+        source_N = self.store.offsets[layout.texts][document_N[inner_N]] + within_N[inner_N] - 1
+        clean_N[inner_N] = self.store.tokens[source_N]
+        share = self.masking.share_at(step / self.num_steps if self.num_steps else 0.0)
+        masked = mask_tokens(
+            clean_N,
+            self.boundaries,
+            self.masking,
+            np.random.default_rng([self.seed, 2, step]),
+            texts=document_N,
+            share=share,
+        )
+        coins_N = np.random.default_rng([self.seed, 3, step]).random(len(clean_N), dtype=np.float32)
+        return _Drawn(layout, sizes_D, clean_N, *masked, coins_N)
 
 
-def _whole(shares: dict[str, float], total: int) -> dict[str, int]:
-    """Whole numbers that add up to `total`, by largest remainder."""
-    exact = np.array([share * total for share in shares.values()])
-    whole = np.floor(exact).astype(int)
-    whole[np.argsort(whole - exact, kind="stable")[: total - whole.sum()]] += 1
-    return dict(zip(shares, whole.tolist(), strict=True))
+def _places(sizes_D: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For texts end to end: which text each token belongs to, and its place there, both (N,)."""
+    document_N = np.repeat(np.arange(len(sizes_D)), sizes_D)
+    return document_N, np.arange(len(document_N)) - (np.cumsum(sizes_D) - sizes_D)[document_N]

@@ -137,11 +137,11 @@ def build_corpus(rows: pd.DataFrame, *, origin: str, class_names: Sequence[str] 
 
     rows = rows[kept].reset_index(drop=True)
     alone = rows["group"].fillna("") == ""
-    rows.loc[alone, "group"] = [_digest(text) for text in rows["text"][alone]]
+    rows.loc[alone, "group"] = [text_digest(text) for text in rows["text"][alone]]
     return Corpus(rows, tuple(class_names), counts)
 
 
-def _digest(text: str) -> str:
+def text_digest(text: str) -> str:
     return hashlib.sha256(canonical(text).encode()).hexdigest()[:16]
 
 

@@ -27,6 +27,8 @@ class SpectralConfig(Section):
     """Weight of strong components; 0 whitens them."""
     length_power: float = Field(0.5, ge=0)
     """0 makes all vectors equally long, 1 leaves them as factored: long where a piece is well explained."""
+    max_texts: int = Field(500_000, ge=1)
+    """Texts that are counted, drawn at random where there are more."""
 
 
 def window_cooccurrence(ids: Sequence[Sequence[int]], vocab_size: int, window: int) -> sp.csr_matrix:
