@@ -193,13 +193,14 @@ def test_more_tokens_than_positions_are_refused(make_foreign: Make, texts: list[
     started = start_from(StartFrom(path=str(make_foreign("xlm-roberta"))))
     tokenizer = started.encoder.tokenizer
     for length in (40, 41):
-        config = TextEncoderConfig(max_length=length)
+        config = TextEncoderConfig(max_length=length, attn_implementation="eager")
         if length == 41:
             with pytest.raises(ConfigError, match="41 is more than the 40 positions"):
                 started.adapted(tokenizer, [], [], config)
         else:
             encoder, _ = started.adapted(tokenizer, [], [], config)
             assert np.isfinite(encoder.embed([" ".join(texts)])).all()
+            assert encoder.model.config._attn_implementation == "eager"
 
 
 def test_a_section_that_sets_what_the_checkpoint_settles_is_refused() -> None:

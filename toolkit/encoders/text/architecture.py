@@ -94,25 +94,26 @@ def transformers_config(config: TextEncoderConfig, vocab_size: int, special: Spe
     )
 
 
-def build_model(config: PretrainedConfig, attn_implementation: str | None = None) -> PreTrainedModel:
-    """An untrained model, its weights drawn from torch's generator, without a layer over the first token.
+def build_model(config: PretrainedConfig) -> PreTrainedModel:
+    """An untrained model, its weights drawn from torch's generator, without a layer over the first token."""
+    return without_pooler(AutoModel.from_config(config))
 
-    Args:
-        config: Of transformers.
-        attn_implementation: How attention is computed.
+
+def set_attention(model: PreTrainedModel, name: str | None) -> None:
+    """Chooses how attention is computed, unless it is left to transformers.
 
     Raises:
-        ConfigError: This machine cannot compute attention so.
+        ConfigError: This machine or this architecture cannot compute it so.
     """
-    chosen = {"attn_implementation": attn_implementation} if attn_implementation else {}
+    if name is None:
+        return
+    reason = f"{model.config.model_type} has no choice"
     try:
-        model = AutoModel.from_config(config, **chosen)
+        model.set_attn_implementation(name)
     except (ImportError, ValueError) as error:
-        if not attn_implementation:
-            raise
         reason = " ".join(str(error).split())[:200]
-        raise ConfigError(f"encoder.attn_implementation: {attn_implementation} does not go here: {reason}") from None
-    return without_pooler(model)
+    if model.config._attn_implementation != name:
+        raise ConfigError(f"encoder.attn_implementation: {name} does not go here: {reason}")
 
 
 def without_pooler(model: PreTrainedModel) -> PreTrainedModel:

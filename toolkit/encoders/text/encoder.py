@@ -20,6 +20,7 @@ from toolkit.encoders.text.architecture import (
     TextEncoderConfig,
     build_model,
     first_position,
+    set_attention,
     start_from_spectral,
     transformers_config,
 )
@@ -109,11 +110,10 @@ class TextEncoder(nn.Module):
         """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model = build_model(
-                transformers_config(config, len(tokenizer), tokenizer.special), config.attn_implementation
-            )
+            model = build_model(transformers_config(config, len(tokenizer), tokenizer.special))
             if spectral is not None:
                 start_from_spectral(model, torch.from_numpy(spectral))
+        set_attention(model, config.attn_implementation)
         return cls(
             model,
             tokenizer,

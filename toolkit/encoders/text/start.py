@@ -15,7 +15,7 @@ import torch
 
 from toolkit.config import Section
 from toolkit.encoders import encoder_digest
-from toolkit.encoders.text.architecture import TextEncoderConfig
+from toolkit.encoders.text.architecture import TextEncoderConfig, set_attention
 from toolkit.encoders.text.encoder import POOLING, TextEncoder
 from toolkit.encoders.text.foreign import (
     MAX_LENGTH,
@@ -112,7 +112,7 @@ class Started:
             seed: Of what is drawn for new pieces.
 
         Raises:
-            ConfigError: More tokens a text than the checkpoint has positions for.
+            ConfigError: More tokens a text than the checkpoint has positions for, or attention that does not go here.
         """
         encoder, report = self.encoder, None
         if tokenizer is not encoder.tokenizer:
@@ -122,8 +122,7 @@ class Started:
             raise ConfigError(
                 f"encoder.max_length: {max_length} is more than the {most} positions of {self.start.path}; lower it"
             )
-        if config.attn_implementation:
-            encoder.model.set_attn_implementation(config.attn_implementation)
+        set_attention(encoder.model, config.attn_implementation)
         adapted = TextEncoder(
             encoder.model,
             tokenizer,
