@@ -1,5 +1,6 @@
 """Figures and the self-contained HTML page, from tidy tables."""
 
+from toolkit.reports.evaluation import Evaluation, evaluation_markdown, write_evaluation
 from toolkit.reports.figures import label_efficiency_figure
 from toolkit.reports.monitors import monitors_figure
 from toolkit.reports.page import write_report
@@ -19,9 +20,11 @@ from toolkit.reports.style import png
 __all__ = [
     "CardFacts",
     "EmbeddingMap",
+    "Evaluation",
     "Picture",
     "Pretraining",
     "Report",
+    "evaluation_markdown",
     "label_efficiency_figure",
     "monitors_figure",
     "png",
@@ -29,5 +32,6 @@ __all__ = [
     "ranking_markdown",
     "read_metrics",
     "read_timings",
+    "write_evaluation",
     "write_report",
 ]
