@@ -171,6 +171,14 @@ def test_an_encoder_whose_module_was_reloaded_gives_no_new_rows_under_its_old_di
     assert FunctionEncoder(f"{module}:rows").embed([1.0]).tolist() == [[3]]
 
 
+def test_code_that_was_reloaded_is_not_taken_for_what_was_opened_before(module: str, first: Path) -> None:
+    FunctionEncoder(f"{module}:rows")
+    first.write_text(SECOND, encoding="utf-8")
+    importlib.reload(sys.modules[module])
+    first.write_text(FIRST, encoding="utf-8")
+    assert FunctionEncoder(f"{module}:rows").embed([1.0]).tolist() == [[2]]
+
+
 def test_weights_that_a_module_reads_when_it_runs_are_read_anew(module: str) -> None:
     Path(f"{module}.py").write_text("value = float(open('weights.txt').read())\nrows = lambda x: [[value] for _ in x]")
     for number in (1, 2):

@@ -4,11 +4,8 @@
 """
 
 import hashlib
-import importlib
-import inspect
-import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +16,7 @@ import pyarrow.parquet as pq
 from toolkit.console import track
 from toolkit.encoders import encoder_digest
 from toolkit.encoders.checkpoints.files import file_digest
+from toolkit.encoders.named import named_function
 from toolkit.errors import ConfigError, DataError
 
 COLUMNS = ("id", "embedding")
@@ -40,22 +38,31 @@ class FunctionEncoder:
         weights: Files that the function reads, and folders of them.
 
     Attributes:
-        digest: Of the module's source, of `weights`, and of the function's own attribute `digest` where it has one,
-            such as the revision of a model that a library keeps. A study keeps rows under it: what else the function
-            depends on may change unseen.
+        digest: Of the module's source as it runs, of `weights`, and of the function's own attribute `digest` where it
+            has one (a value, or a method that gives one), such as the revision of a model that a library keeps. A
+            study keeps rows under it: what else the function depends on may change unseen.
 
     Raises:
-        ConfigError: There is no such module or function, or a file of weights is not there.
+        ConfigError: There is no such module or function, its `digest` is no plain value, or a file of weights is not
+            there.
     """
 
     def __init__(self, name: str, weights: Sequence[Path] = ()) -> None:
         self.name = name
-        self.function = named_function(name)
-        source = inspect.getsourcefile(sys.modules[name.partition(":")[0]])
-        code = file_digest(source) if source else ""
-        own = getattr(self.function, "digest", "")
-        parts = [name, code, own, *map(_weights_digest, weights)]
-        self.digest = hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()[:16]
+        read = list(map(_weights_digest, weights))
+        self.function, self._code = named_function(name, read)
+        parts = [name, self._code.digest, own_digest(self.function, name), *read]
+        self.digest = hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
+
+    def __call__(self, x: Samples) -> Any:
+        """What the function gives.
+
+        Raises:
+            ConfigError: Its module runs other code than when the encoder was opened.
+        """
+        if not self._code.is_current:
+            raise ConfigError(f"{self.name}: its module was reloaded since the encoder was opened; open it again")
+        return self.function(x)
 
     def embed(self, x: Samples) -> np.ndarray:
         """Embeddings (N, D), float32.
@@ -67,7 +74,7 @@ class FunctionEncoder:
         parts: list[np.ndarray] = []
         for start in track(range(0, len(x), BATCH_SIZE), f"embedding with {self.name}"):
             part = x[start : start + BATCH_SIZE]
-            rows = checked_rows(self.function(part), len(part), self.name)
+            rows = checked_rows(self(part), len(part), self.name)
             if parts and rows.shape[1] != parts[0].shape[1]:
                 raise DataError(
                     f"{self.name}: rows of {rows.shape[1]} numbers after rows of {parts[0].shape[1]}; give one length"
@@ -138,29 +145,17 @@ def sample_ids(x: Samples) -> list[str]:
     return [hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16] for text in x]
 
 
-def named_function(name: str) -> Callable[[Any], Any]:
-    """The function that `module:function` names.
+def own_digest(function: Any, name: str) -> str:
+    """A function's attribute `digest`, or what it gives where it is a method; empty without one.
 
     Raises:
-        ConfigError: There is none.
+        ConfigError: It is no text and no number; other things may print as their address.
     """
-    module_name, _, attribute = name.partition(":")
-    here = str(Path.cwd())
-    sys.path.append(here)  # last, so that a file of the working folder hides no package
-    try:
-        found = importlib.import_module(module_name)
-    except ImportError as error:
-        raise ConfigError(f"{name}: {error}; put {module_name}.py into the working folder, or install it") from None
-    except ValueError:  # an empty name
-        raise ConfigError(f"{name!r}: name a function as module:function") from None
-    finally:
-        sys.path.remove(here)
-    function = getattr(found, attribute, None)
-    if not callable(function):
-        known = [key for key, value in vars(found).items() if callable(value) and not key.startswith("_")]
-        has = _few(sorted(known)) or "none"
-        raise ConfigError(f"{name}: {module_name} has no function {attribute!r}; it has {has}")
-    return function  # type: ignore[no-any-return]
+    own = getattr(function, "digest", "")
+    own = own() if callable(own) else own
+    if not isinstance(own, str | int | float | bytes):
+        raise ConfigError(f"{name}: its digest is a {type(own).__name__}; make it a text or a number")
+    return str(own)
 
 
 def checked_rows(rows: Any, num_samples: int, name: str) -> np.ndarray:
@@ -183,6 +178,8 @@ def checked_rows(rows: Any, num_samples: int, name: str) -> np.ndarray:
 
 def _weights_digest(path: Path) -> str:
     try:
+        if path.is_dir() and not any(below.is_file() for below in path.rglob("*")):
+            raise ConfigError(f"weights: {path}: holds no file; name the folder that the function reads")
         return encoder_digest(path) if path.is_dir() else file_digest(path)
     except OSError as error:
         raise ConfigError(f"weights: {path}: {error.strerror}; name files or folders that are there") from None

@@ -53,8 +53,8 @@ class SliceEncoder:
             parts = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors"))
             digest = " ".join(file_digest(path)[:16] for path in parts)
         else:
-            function = FunctionEncoder(model, weights)
-            self._embed, digest = function.function, function.digest
+            self._embed = function = FunctionEncoder(model, weights)
+            digest = function.digest
         self.digest = f"{VERSION} {digest}"
 
     def embed(self, patches_NCIJK: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:

@@ -13,7 +13,8 @@ from toolkit.config import Section
 from toolkit.console import log
 from toolkit.encoders import FUNCTION
 from toolkit.encoders.checkpoints import Init, initialise
-from toolkit.encoders.external import FunctionEncoder, StoredEmbeddings, named_function
+from toolkit.encoders.external import FunctionEncoder, StoredEmbeddings, own_digest
+from toolkit.encoders.named import named_function
 from toolkit.encoders.networks import config_union
 from toolkit.encoders.networks.small_resnet import SmallResNetConfig
 from toolkit.encoders.scan import ScanEncoder
@@ -153,7 +154,8 @@ def external_methods(
             method, what = _opened(name, model, preprocessing)
         except ConfigError as error:
             raise ConfigError(*(f"external.{name}: {line}" for line in error.mistakes)) from None
-        if model.called and model.weights is None and not getattr(named_function(model.called), "digest", ""):
+        called = model.called
+        if called and model.weights is None and not own_digest(named_function(called)[0], called):
             log.warning(
                 "external.%s: its weights are not named, so the row of older ones may be taken for theirs; write the "
                 "files that the function reads under `weights`, [] for none",
