@@ -1,5 +1,6 @@
 """Checkpoints as other people save them: small, random, each with a tokenizer of its own kind."""
 
+import json
 from pathlib import Path
 
 import torch
@@ -19,7 +20,8 @@ def foreign_tokenizer(kind: str, texts: list[str]) -> PreTrainedTokenizerFast:
         tokenizer = Tokenizer(models.Unigram())
         tokenizer.normalizer = normalizers.NFKC()
         tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
-        trainer = trainers.UnigramTrainer(vocab_size=200, special_tokens=[*names.values()], unk_token="<unk>")
+        first = [names[role] for role in ("bos", "pad", "eos", "unk")]  # and the mask comes last
+        trainer = trainers.UnigramTrainer(vocab_size=200, special_tokens=first, unk_token="<unk>")
     else:
         names = {"pad": "[PAD]", "unk": "[UNK]", "bos": "[CLS]", "eos": "[SEP]", "mask": "[MASK]"}
         if kind == "modernbert":
@@ -36,6 +38,11 @@ def foreign_tokenizer(kind: str, texts: list[str]) -> PreTrainedTokenizerFast:
             tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.BertPreTokenizer(), decoders.WordPiece()
             trainer = trainers.WordPieceTrainer(vocab_size=150, special_tokens=[*names.values()], show_progress=False)
     tokenizer.train_from_iterator(texts, trainer)
+    if kind == "xlm-roberta":
+        state = json.loads(tokenizer.to_str())
+        state["model"]["vocab"].append([names["mask"], 0.0])
+        tokenizer = Tokenizer.from_str(json.dumps(state))
+        tokenizer.add_special_tokens([names["mask"]])
     start, end = names["bos"], names["eos"]
     ids = [(token, tokenizer.token_to_id(token)) for token in (start, end)]
     tokenizer.post_processor = processors.TemplateProcessing(single=f"{start} $A {end}", special_tokens=ids)
