@@ -217,6 +217,26 @@ def test_what_else_stands_in_for_a_layer_stays() -> None:
     assert layer.__dict__["forward"] is own
 
 
+def test_what_somebody_put_in_a_layers_place_is_used_and_stays() -> None:
+    """Such as a forward that adds an adapter: after the call it stands there again, after an error too."""
+    network, other, visible = encoder().eval(), encoder().eval(), visible_cells()
+    conv, norm = network.network.layer2[0].conv2, network.network.layer2[0].bn2  # type: ignore[index, union-attr]
+    conv.forward = double = lambda x: 2 * type(conv).forward(conv, x)
+    norm.forward = triple = lambda x: 3 * type(norm).forward(norm, x)
+    found = masked_maps(network, views(), visible)
+    with torch.no_grad():
+        other.network.layer2[0].conv2.weight *= 2  # type: ignore[index, union-attr, operator]
+        for parameter in other.network.layer2[0].bn2.parameters():  # type: ignore[index, union-attr]
+            parameter *= 3
+    expected = masked_maps(other, views(), visible)
+    for one, wanted in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, wanted)
+    with pytest.raises(RuntimeError):
+        masked_maps(network, views().float(), visible)
+    assert conv.__dict__["forward"] is double and norm.__dict__["forward"] is triple
+    assert [layer for layer in network.modules() if "forward" in layer.__dict__] == [conv, norm]
+
+
 def test_a_norm_that_cannot_be_masked_is_named() -> None:
     network = encoder()
     network.network.layer2[0].bn1 = nn.LayerNorm(8)  # type: ignore[index, union-attr]

@@ -83,14 +83,19 @@ class _Masked:
         self._layers = [(layer, rule) for layer, rule in rules if rule is not None]
         self._grid = visible_B1ijk
         self._found: dict[tuple[int, ...], tuple[Tensor, Tensor, bool]] = {}
+        self._stood: list[tuple[nn.Module, Any]] = []
 
     def __enter__(self) -> None:
+        self._stood = [(layer, layer.__dict__.get("forward")) for layer, _ in self._layers]
         for layer, rule in self._layers:
-            layer.forward = partial(rule, layer, self)
+            layer.forward = partial(rule, layer, layer.forward, self)
 
     def __exit__(self, *_: object) -> None:
-        for layer, _rule in self._layers:
-            layer.__dict__.pop("forward", None)
+        for layer, forward in self._stood:
+            if forward is None:
+                del layer.forward
+            else:
+                layer.forward = forward
 
     def visible(self, sides: Sequence[int]) -> Tensor:
         """Where a map of these sides shows anything visible, (B, 1, *sides), bool."""
@@ -115,18 +120,18 @@ class _Masked:
 
 
 def _rule(layer: nn.Module) -> Callable[..., Tensor] | None:
-    """What a layer does instead, as a function of itself, the mode and its input."""
+    """What a layer does instead, as a function of itself, its own forward, the mode and its input."""
     if isinstance(layer, nn.Conv3d | nn.MaxPool3d | nn.AvgPool3d):
         return _hide
     return _norm if isinstance(layer, _BatchNorm | nn.GroupNorm | _InstanceNorm) else None
 
 
-def _hide(layer: nn.Module, mode: _Masked, x: Tensor) -> Tensor:
-    out: Tensor = type(layer).forward(layer, x)
+def _hide(layer: nn.Module, forward: Callable[..., Tensor], mode: _Masked, x: Tensor) -> Tensor:
+    out = forward(x)
     return out.mul_(mode.visible(out.shape[2:]))
 
 
-def _norm(layer: Any, mode: _Masked, x: Tensor) -> Tensor:
+def _norm(layer: Any, forward: Callable[..., Tensor], mode: _Masked, x: Tensor) -> Tensor:
     """The layer's own forward, of visible places alone: so its statistics, running and synchronised ones too, are its
     own, and the memory is that of what is visible."""
     b, c, *sides = x.shape
@@ -136,7 +141,7 @@ def _norm(layer: Any, mode: _Masked, x: Tensor) -> Tensor:
         return masked_group_norm(x, mode.visible(x.shape[2:]), num_groups, layer.weight, layer.bias, layer.eps)
     rows_MC = x.permute(0, 2, 3, 4, 1).reshape(-1, c).index_select(0, places)
     samples = rows_MC[:, :, None] if is_batch_norm else rows_MC.view(b, -1, c).transpose(1, 2)
-    normed: Tensor = type(layer).forward(layer, samples[..., None, None])[..., 0, 0]
+    normed = forward(samples[..., None, None])[..., 0, 0]
     normed_MC = normed.transpose(1, 2).reshape(-1, c)
     out = normed_MC.new_zeros(b * prod(sides), c).index_copy(0, places, normed_MC)
     return out.view(b, *sides, c).permute(0, 4, 1, 2, 3)
