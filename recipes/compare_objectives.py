@@ -31,6 +31,7 @@ from toolkit.finetune.external import external_methods
 from toolkit.finetune.jobs import workers
 from toolkit.finetune.methods import FeatureMethod
 from toolkit.objectives import OBJECTIVES, build_objective, config_union
+from toolkit.registry import nearest
 from toolkit.reports import Pretraining, Report, ranking_markdown, read_metrics, write_report
 from toolkit.scans import read_registered, refuse_pretrained_on
 from toolkit.training import RunFolder, TrainingConfig, preflight, refuse_several_processes, set_num_threads
@@ -78,9 +79,12 @@ class Config(RunConfig):
         if not self.pretrain.cards:
             raise ValueError("pretrain.cards: give some; the comparison takes registered scans with an atlas")
         for name, group in self.groups.items():
-            list(map(OBJECTIVES.get, group.lr))  # a slip in a name would pass unseen
             group.encoder.refuse(f"groups.{name}: study.atlas.patch_size", self.study.atlas.patch_size)
-            self.runs(name)
+            methods = [one.method for one in self.runs(name)]
+            for unknown in (method for method in group.lr if method not in methods):
+                raise ValueError(
+                    f"groups.{name}.lr.{unknown}: no such method in this group; {nearest(unknown, methods)}"
+                )
         return self
 
     def runs(self, name: str) -> list[scan_pretrain.Config]:

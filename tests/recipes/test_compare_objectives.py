@@ -136,7 +136,9 @@ def test_a_method_that_breaks_is_listed_with_the_reason(
 @pytest.mark.parametrize(
     ("override", "code", "parts"),
     [
-        ("groups.cnn.lr={vicrge: 1}", 2, ["no objective named 'vicrge'", "did you mean 'vicreg'"]),
+        ("groups.cnn.lr={vicrge: 1}", 2, ["groups.cnn.lr.vicrge: no such method", "did you mean 'vicreg'"]),
+        ("groups.cnn.lr={byol: 1e-3}", 2, ["groups.cnn.lr.byol: no such method in this group", "simclr, vicreg"]),
+        ("groups.vit.lr={vicreg: 1e-3}", 2, ["groups.vit.lr.vicreg: no such method in this group", "simclr"]),
         ("pretrain.cards=[]", 2, ["cards"]),
         ("plan=true", 2, ["plan"]),
         ("groups.cnn.training.micro_batch_size=4", 2, ["training.micro_batch_size", "batch norms"]),
@@ -158,7 +160,7 @@ def test_what_cannot_work_is_refused_before_the_first_training(
 @pytest.mark.parametrize(
     ("override", "part"),
     [
-        ("groups.cnn.lr={vicrge: 1}", "did you mean 'vicreg'"),
+        ("groups.cnn.lr={byol: 1e-3}", "groups.cnn.lr.byol"),
         ("pretrain.cards=[]", "cards"),
         ("study.atlas.patch_size=10", "groups.vit: study.atlas.patch_size: 10"),
         ("pretrain.views.patch_size=10", "groups.vit.simclr: views.patch_size: 10"),
