@@ -21,7 +21,7 @@ from toolkit.balance import BalanceConfig
 from toolkit.cards import write_model_card
 from toolkit.config import RunConfig, Section, digest, main
 from toolkit.console import log
-from toolkit.encoders import encoder_digest, save_encoder
+from toolkit.encoders import save_encoder
 from toolkit.encoders.text import PoolingConfig, Started, StartFrom, TextEncoder, TextEncoderConfig, start_from
 from toolkit.finetune import OnlineProbe, text_tasks
 from toolkit.objectives import build_objective, config_union
@@ -111,7 +111,7 @@ def run(config: Config, *, report: object = None) -> Result:
     set_num_threads(config.num_threads)
     for stage in config.stages.values():
         preflight(stage.training, config.trackers)
-    before = {"start_from": encoder_digest(config.start_from.folder())} if config.start_from else {}
+    before = {"start_from": config.start_from.digest()} if config.start_from else {}
     folder = RunFolder(config.output, config, data=config.digests() | before)
     with main_process_first():
         texts = config.open(config.seed, folder.path / "corpora")
@@ -139,7 +139,6 @@ def run(config: Config, *, report: object = None) -> Result:
         objective = build_objective(stage.objective, encoder, seed=seed)
         make_batches = partial(
             batches_for,
-            find_tokenizer,
             texts,
             store,
             tokenizer,

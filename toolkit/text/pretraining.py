@@ -188,8 +188,7 @@ def find_tokenizer(
     except CheckpointError:
         log.info("training a tokenizer and certifying it: a minute or two for 50,000 texts")
     if before and vocabulary == "extend":
-        words, languages = (row.text for row in texts), (row.language for row in texts)
-        return extend_tokenizer(before, words, config, folder, languages, seed)
+        return extend_tokenizer(before, texts, config, folder, seed)
     return train_tokenizer(texts, config, folder, seed)
 
 
