@@ -66,7 +66,7 @@ def test_the_decoder_sees_the_words_before_and_the_pooled_vector() -> None:
 def test_the_loss_is_that_of_all_tokens_but_the_start() -> None:
     tsdae, batch = objective(), example_batch("text")
     step = tsdae(batch)
-    assert int(step.count) == int(batch["attention_mask"].sum()) - len(batch["clean_ids"])
+    assert step.count == int(batch["attention_mask"].sum()) - len(batch["clean_ids"])
     untrained = math.log(len(tokenizer()))
     assert (step.loss_sum / step.count).item() == pytest.approx(untrained, rel=0.2)
 

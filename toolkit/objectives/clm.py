@@ -60,9 +60,9 @@ def next_token_loss(
     return mlm_loss(hidden_ME, embeddings_VE, bias_V, targets_M, products=products)
 
 
-def num_next_tokens(documents_BT: Tensor) -> Tensor:
-    """How many tokens `next_token_loss` predicts."""
-    return _has_next(documents_BT).sum()
+def num_next_tokens(documents_BT: Tensor) -> int:
+    """How many tokens `next_token_loss` predicts; a GPU is waited for, as by the loss."""
+    return int(_has_next(documents_BT).sum())
 
 
 def documents_of(batch: Mapping[str, Tensor]) -> Tensor:
