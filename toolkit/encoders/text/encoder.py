@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 
-from toolkit.console import track
+from toolkit.console import log, track
 from toolkit.encoders.sharing import share_weights
 from toolkit.encoders.text.architecture import (
     TextEncoderConfig,
@@ -324,10 +324,13 @@ class TextEncoder(nn.Module):
         folder.mkdir(parents=True, exist_ok=True)
         config, tensors = deepcopy(self.model.config), self.model.state_dict() | self._pooler()
         config.architectures = [type(self.model).__name__]
-        if self.lm_head and (headed := self.lm_head.transformers_state(config)):
-            name, head = headed
-            config.architectures = [name]
-            tensors = {f"{self.model.base_model_prefix}.{key}": tensor for key, tensor in tensors.items()} | head
+        if self.lm_head is not None:
+            name, head = self.lm_head.transformers_state(config)
+            if not head:
+                log.warning("a %s of transformers has no such head: that of masked modelling is not saved", name)
+            else:
+                config.architectures = [name]
+                tensors = {f"{self.model.base_model_prefix}.{key}": tensor for key, tensor in tensors.items()} | head
         config.save_pretrained(folder)
         tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
         save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})

@@ -117,17 +117,15 @@ class LMHead(nn.Module):
         """
         return F.linear(self(hidden_MH), embeddings_VE, self.bias)
 
-    def transformers_state(self, config: PretrainedConfig) -> tuple[str, dict[str, Tensor]] | None:
-        """Transformers' class for it and its tensors under their names there; None if its kind has no place in it.
+    def transformers_state(self, config: PretrainedConfig) -> tuple[str, dict[str, Tensor]]:
+        """Transformers' class for such a model, and this head's tensors by its names; none where it has no such head.
 
         Args:
             config: Of transformers.
         """
         model = _on_meta(config)
         names = _names(model)
-        if names is None:
-            return None
-        return type(model).__name__, _renamed(self.state_dict(), names, to_ours=False)
+        return type(model).__name__, _renamed(self.state_dict(), names, to_ours=False) if names else {}
 
 
 def head_state(tensors: Mapping[str, Tensor], config: PretrainedConfig) -> dict[str, Tensor]:

@@ -150,7 +150,7 @@ def matching_pieces(source: TextTokenizer, target: TextTokenizer) -> tuple[np.nd
     Returns:
         Their ids in the new and in the old vocabulary, and how many of them are special: those come first, by role.
     """
-    roles = [(new, old) for new, old in zip(target.special, source.special, strict=True) if new >= 0 and old >= 0]
+    roles = list(zip(target.special, source.special, strict=True))
     special = (set(source.special_ids.tolist()), set(target.special_ids.tolist()))
     old_of = {source.piece(index): index for index in range(len(source)) if index not in special[0]}
     old_of.pop("", None)  # ids that stand for nothing
