@@ -3,7 +3,7 @@
 from toolkit.text.splitting import split_line
 from toolkit.text.tokenizer.base import WORD_START, SpecialIds, TextTokenizer
 from toolkit.text.tokenizer.certificate import SPIECE
-from toolkit.text.tokenizer.fast import BOS, EOS, MASK, PAD, SPECIAL_TOKENS, UNK
+from toolkit.text.tokenizer.fast import SPECIAL_TOKENS
 from toolkit.text.tokenizer.foreign import ForeignTokenizer
 from toolkit.text.tokenizer.loading import load_foreign_tokenizer, load_tokenizer
 from toolkit.text.tokenizer.normalizing import build_normalizer
@@ -11,13 +11,8 @@ from toolkit.text.tokenizer.sentencepiece import SentencePieceTokenizer
 from toolkit.text.tokenizer.training import TokenizerConfig, train_tokenizer
 
 __all__ = [
-    "BOS",
-    "EOS",
-    "MASK",
-    "PAD",
     "SPECIAL_TOKENS",
     "SPIECE",
-    "UNK",
     "WORD_START",
     "ForeignTokenizer",
     "SentencePieceTokenizer",

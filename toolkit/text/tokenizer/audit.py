@@ -22,12 +22,12 @@ _BATCH = 2000
 _NOTHING = dict.fromkeys(map(ord, "\u200b\x00\u2581"))  # what every tokenizer here takes for white space
 
 
-def audit_tokenizer(tokenizer: TextTokenizer, texts: Iterable[tuple[str, str]]) -> pd.DataFrame:
+def audit_tokenizer(tokenizer: TextTokenizer, texts: Iterable[tuple[str, ...]]) -> pd.DataFrame:
     """Counts by language, in one pass and in bounded memory.
 
     Args:
         tokenizer: Own or foreign.
-        texts: Text and language; best texts that the tokenizer was not trained on.
+        texts: Rows that begin with text and language; best texts that the tokenizer was not trained on.
 
     Returns:
         A row a language: texts, characters (white space aside) and words as the tokenizer sees them, tokens;
@@ -39,11 +39,11 @@ def audit_tokenizer(tokenizer: TextTokenizer, texts: Iterable[tuple[str, str]]) 
     counts: dict[str, Counter[str]] = {}
     rows = iter(texts)
     while batch := list(islice(rows, _BATCH)):
-        strings = [text for text, _ in batch]
+        strings = [row[0] for row in batch]
         ids = tokenizer.encode_arrays(strings)
         seen = tokenizer.normalize_all(strings)
         back = tokenizer.decode_all(ids, skip_special=True)
-        for (text, language), own, normal, decoded in zip(batch, ids, seen, back, strict=True):
+        for (text, language, *_), own, normal, decoded in zip(batch, ids, seen, back, strict=True):
             words = normal.split()
             counts.setdefault(language, Counter()).update(
                 texts=1,

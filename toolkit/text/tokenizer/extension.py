@@ -12,9 +12,10 @@ from transformers import PreTrainedTokenizerFast
 from toolkit.errors import CheckpointError
 from toolkit.text.tokenizer.base import WORD_START, TextTokenizer
 from toolkit.text.tokenizer.certificate import certify
-from toolkit.text.tokenizer.fast import build_fast_tokenizer, round_scores
+from toolkit.text.tokenizer.fast import build_fast_tokenizer, is_bpe, round_scores
 from toolkit.text.tokenizer.foreign import ForeignTokenizer
 from toolkit.text.tokenizer.foreign_certificate import certify_foreign
+from toolkit.text.tokenizer.loading import load_tokenizer
 from toolkit.text.tokenizer.sampling import sample_lines
 from toolkit.text.tokenizer.sentencepiece import SentencePieceTokenizer
 from toolkit.text.tokenizer.training import TokenizerConfig, train_sentencepiece
@@ -53,23 +54,23 @@ def extend_tokenizer(
     known = {tokenizer.piece(index) for index in range(len(tokenizer))}
     if isinstance(tokenizer, SentencePieceTokenizer):
         model = model_pb2.ModelProto.FromString(tokenizer.spiece)
-        is_bpe = model.trainer_spec.model_type == model_pb2.TrainerSpec.BPE
-        kind = config.model_copy(update={"model": "bpe" if is_bpe else "unigram"})
+        kind = config.model_copy(update={"model": "bpe" if is_bpe(tokenizer.spiece) else "unigram"})
         new = _new_pieces(tokenizer, lines, kind, known)
         lowest = min(piece.score for piece in model.pieces)
         for rank, piece in enumerate(new, start=1):
-            model.pieces.append(_Piece(piece=piece.piece, score=lowest - rank if is_bpe else piece.score))
+            model.pieces.append(_Piece(piece=piece.piece, score=lowest - rank if kind.model == "bpe" else piece.score))
         spiece = round_scores(model.SerializeToString())
         normalizer = tokenizer.fast.backend_tokenizer.normalizer
         extended: TextTokenizer = SentencePieceTokenizer(build_fast_tokenizer(spiece, normalizer), spiece)
-        extended.certificate = certify(extended, lines, config.num_generated, seed)
+        training = {"config": kind.model_dump(mode="json"), "seed": seed, "added": len(new)}
+        extended.certificate = certify(extended, lines, config.num_generated, seed) | {"training": training}
     else:
         new = _new_pieces(tokenizer, lines, config.model_copy(update={"model": "unigram"}), known)
         extended = ForeignTokenizer(_extended_fast(tokenizer.fast, new))
         extended.certificate = certify_foreign(extended)
     assert [extended.piece(index) for index in range(len(tokenizer))] == [*map(tokenizer.piece, range(len(tokenizer)))]
     extended.save(Path(folder))
-    return extended
+    return load_tokenizer(folder)
 
 
 def _new_pieces(

@@ -34,11 +34,16 @@ def round_scores(spiece: bytes) -> bytes:
     return model.SerializeToString()
 
 
+def is_bpe(spiece: bytes) -> bool:
+    """Whether it is byte-pair encoding; otherwise it is a unigram model."""
+    model = model_pb2.ModelProto.FromString(spiece)
+    return model.trainer_spec.model_type == model_pb2.TrainerSpec.BPE
+
+
 def build_fast_tokenizer(spiece: bytes, normalizer: normalizers.Normalizer) -> PreTrainedTokenizerFast:
     """The fast tokenizer whose ids equal those of `spiece` on text that `normalizer` normalised."""
     model = model_pb2.ModelProto.FromString(spiece)
-    is_bpe = model.trainer_spec.model_type == model_pb2.TrainerSpec.BPE
-    backend = Tokenizer(_bpe(model) if is_bpe else _unigram(model))
+    backend = Tokenizer(_bpe(model) if is_bpe(spiece) else _unigram(model))
     backend.normalizer = normalizer
     backend.pre_tokenizer = pre_tokenizers.Metaspace(replacement=WORD_START, prepend_scheme="always", split=True)
     backend.decoder = decoders.Sequence(

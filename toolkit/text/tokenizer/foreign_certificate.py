@@ -46,7 +46,7 @@ def certify_foreign(
         if normal.split() != decoded.split()
     )
     own = _file_ids(folder, strings)
-    audit = audit_tokenizer(tokenizer, ((row[0], row[1]) for row in rows))
+    audit = audit_tokenizer(tokenizer, rows)
     return {
         "kind": FOREIGN,
         "adversarial": len(ADVERSARIAL),

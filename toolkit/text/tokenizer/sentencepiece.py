@@ -1,5 +1,6 @@
 """A SentencePiece model and the fast tokenizer that gives the same ids."""
 
+import sys
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from toolkit.text.tokenizer.base import SpecialIds, TextTokenizer, num_cores
 from toolkit.text.tokenizer.certificate import SPIECE, write_certificate
-from toolkit.text.tokenizer.fast import EXACT_SUM, SPECIAL_TOKENS, save_fast
+from toolkit.text.tokenizer.fast import EXACT_SUM, SPECIAL_TOKENS, is_bpe, save_fast
 from toolkit.text.tokenizer.normalizing import Normalizer
 
 _UNKNOWN_PENALTY = 10
@@ -34,9 +35,9 @@ class SentencePieceTokenizer(TextTokenizer):
         self.pieces = sentencepiece.SentencePieceProcessor(model_proto=spiece)
         self.special = SpecialIds(*(self.pieces.piece_to_id(token) for token in SPECIAL_TOKENS))
         self._normalizer = Normalizer(fast.backend_tokenizer.normalizer)
+        # Up to this length SentencePiece's sums of scores, in single precision, are exact; BPE adds up nothing.
         lowest = min(self.pieces.get_score(index) for index in range(len(self)))
-        self._exact_characters = int(EXACT_SUM / (_UNKNOWN_PENALTY - lowest))
-        """Up to this length SentencePiece's sums of scores, in single precision, are exact."""
+        self._exact_characters = sys.maxsize if is_bpe(spiece) else int(EXACT_SUM / (_UNKNOWN_PENALTY - lowest))
 
     def __len__(self) -> int:
         return self.pieces.get_piece_size()

@@ -12,7 +12,6 @@ from pydantic import Field
 from toolkit.config import Section
 from toolkit.console import log
 from toolkit.errors import DataError
-from toolkit.registry import nearest
 from toolkit.text.tokenizer.certificate import certify
 from toolkit.text.tokenizer.fast import BOS, EOS, MASK, PAD, SPECIAL_TOKENS, UNK, build_fast_tokenizer, round_scores
 from toolkit.text.tokenizer.loading import load_tokenizer
@@ -53,7 +52,6 @@ def train_tokenizer(
     config: TokenizerConfig,
     folder: Path,
     seed: int = 0,
-    languages: Iterable[str] = (),
 ) -> SentencePieceTokenizer:
     """Samples, trains, converts, certifies on the sample and on strings made to break it, and writes it to `folder`.
 
@@ -63,7 +61,6 @@ def train_tokenizer(
         config: Vocabulary.
         folder: Gets `tokenizer.json`, `tokenizer_config.json`, `sentencepiece.model` and the certificate.
         seed: Of the sample and of the generated strings.
-        languages: Which must have texts.
 
     Raises:
         DataError: No texts in a language, or too few to learn from.
@@ -71,7 +68,7 @@ def train_tokenizer(
     """
     rows = ((row, "und") if isinstance(row, str) else row[:2] for row in texts)
     sample = sample_lines(rows, config.max_characters, seed)
-    _refuse_empty(sample, languages)
+    _refuse_empty(sample)
     normalizer = build_normalizer(config.lowercase)
     spiece = round_scores(train_sentencepiece(map(Normalizer(normalizer), sample.lines), config))
     tokenizer = SentencePieceTokenizer(build_fast_tokenizer(spiece, normalizer), spiece)
@@ -122,10 +119,7 @@ def train_sentencepiece(lines: Iterable[str], config: TokenizerConfig) -> bytes:
     return model.getvalue()
 
 
-def _refuse_empty(sample: Sample, languages: Iterable[str]) -> None:
-    missing = [language for language in languages if language not in sample.counts]
-    if missing:
-        raise DataError(f"no texts in language {missing[0]!r}; {nearest(missing[0], list(sample.counts))}")
+def _refuse_empty(sample: Sample) -> None:
     empty = [language for language, count in sample.counts.items() if not count["lines"]]
     if len(empty) == len(sample.counts):
         raise DataError("the corpus is empty: no text to train a tokenizer on")
