@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("torch", "accelerate", "transformers", "monai", "numpy", "numba")
+PACKAGES = ("torch", "accelerate", "transformers", "tokenizers", "sentencepiece", "monai", "numpy", "numba")
 
 
 def finish(name: str, ratios: Mapping[str, float], values: Mapping[str, Any], **hardware: Any) -> None:

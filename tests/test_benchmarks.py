@@ -18,6 +18,7 @@ RATIOS = {
     "gradient_caching": {"memory", "memory_of_plain", "time_of_plain"},
     "objectives": {"time", "memory"},
     "gpu": {"bf16_scans", "bf16_text", "caching_time"},
+    "tokenize": {"fast"},
     "store": {"persistent", "memmap", "limit", "bytes", "memory"},
     "views": {"monai"} | ({"torchio"} if os.environ.get("FEWLABEL_TORCHIO") else set()),
 }
