@@ -105,6 +105,12 @@ def test_one_sense_alone_is_refused(words: Corpus) -> None:
         sense_measurements(np.ones((len(first), 2)), first, "words")
 
 
-def test_a_word_beyond_the_encoders_length_is_refused(encoder: TextEncoder) -> None:
-    with pytest.raises(DataError, match="no token within max_length"):
-        word_vectors(encoder, [" ".join(["far"] * 80) + " bank"], ["bank"])
+def test_of_a_long_text_the_encoder_sees_what_stands_around_the_word(encoder: TextEncoder) -> None:
+    around = " ".join(["near"] * 40)
+    texts = [f"{far * 60} {around} bank {around} {far * 60}" for far in ("money ", "water ")]
+    found = word_vectors(encoder, [*texts, f"bank {around}", f"{around} bank"], ["bank"] * 4)
+    np.testing.assert_allclose(found["contextual"][0], found["contextual"][1], atol=1e-6)
+    assert np.abs(found["contextual"][2] - found["contextual"][3]).max() > 1e-3
+    long = "x" * 200
+    with pytest.raises(DataError, match=r"has \d+ tokens, and the encoder takes 1 to 62"):
+        word_vectors(encoder, [f"a {long} b"], [long])

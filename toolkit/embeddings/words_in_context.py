@@ -40,7 +40,7 @@ def word_vectors(
 
     Args:
         encoder: Its tokenizer must give offsets.
-        texts: N texts, shorter than the encoder's `max_length` tokens.
+        texts: N texts; of one beyond `max_length` the encoder sees as much to both sides of the word.
         words: The word of each.
         layer: Hidden state to take: 0 the embeddings, -1 the last layer.
         batch_size: Texts at a time.
@@ -51,36 +51,41 @@ def word_vectors(
         other tokens, a bag of words in the encoder's own space.
 
     Raises:
-        DataError: A word does not stand exactly once in its text, or stands beyond `max_length` tokens.
+        DataError: A word does not stand exactly once in its text, or alone is longer than the encoder takes.
     """
-    tokenizer, embeddings_VE = encoder.tokenizer, encoder.token_embeddings
+    embeddings_VE = encoder.token_embeddings
     parts: dict[str, list[np.ndarray]] = {"contextual": [], "static": [], "context": []}
     was_training = encoder.training
     encoder.eval()
-    for start in range(0, len(texts), batch_size):
-        batch = texts[start : start + batch_size]
-        features = encoder(encoder.collate(batch))
-        hidden_BTH = features.hidden_states[layer]
-        for row, text in enumerate(batch):
-            encoded = tokenizer.fast(text, add_special_tokens=False, return_offsets_mapping=True)
-            first, end = find_word(text, words[start + row])
-            spans = np.array(encoded["offset_mapping"])
-            inside = torch.from_numpy((spans[:, 0] < end) & (spans[:, 1] > first)).to(hidden_BTH.device)
-            vectors_TE = embeddings_VE[torch.tensor(encoded["input_ids"], device=embeddings_VE.device)]
-            places = torch.flatten(inside.nonzero()) + 1  # the start token stands before them
-            if not len(places) or places[-1] > encoder.max_length - 2:
-                raise DataError(
-                    f"words in context: {words[start + row]!r} has no token within max_length; shorten its text"
-                )
+    tokens = [_tokens(encoder, *pair) for pair in zip(texts, words, strict=True)]
+    for start in range(0, len(tokens), batch_size):
+        batch = tokens[start : start + batch_size]
+        hidden_BTH = encoder(encoder.padded([ids for ids, _ in batch])).hidden_states[layer]
+        for row, (ids, word) in enumerate(batch):
+            vectors_TE = embeddings_VE[torch.tensor(ids, device=embeddings_VE.device)]
             found = {
-                "contextual": hidden_BTH[row, places].mean(dim=0),
-                "static": vectors_TE[inside].mean(dim=0),
-                "context": vectors_TE[~inside].sum(dim=0),
+                "contextual": hidden_BTH[row, 1 + word.start : 1 + word.stop].mean(dim=0),  # after the start token
+                "static": vectors_TE[word].mean(dim=0),
+                "context": vectors_TE.sum(dim=0) - vectors_TE[word].sum(dim=0),
             }
             for name, vector in found.items():
                 parts[name].append(vector.float().cpu().numpy())
     encoder.train(was_training)
     return {name: np.stack(rows) for name, rows in parts.items()}
+
+
+def _tokens(encoder: TextEncoder, text: str, word: str) -> tuple[list[int], slice]:
+    """The tokens of a text, as many around the word as the encoder takes, and which of them are the word's."""
+    first, end = find_word(text, word)
+    encoded = encoder.tokenizer.fast(text, add_special_tokens=False, return_offsets_mapping=True)
+    ids, spans = encoded["input_ids"], encoded["offset_mapping"]
+    inside = [place for place, (a, b) in enumerate(spans) if a < end and b > first]
+    room = encoder.max_length - 2
+    if not inside or len(inside) > room:
+        raise DataError(f"words in context: {word!r} has {len(inside)} tokens, and the encoder takes 1 to {room}")
+    spare = room - len(inside)
+    cut = max(0, min(inside[0] - spare // 2, len(ids) - room))
+    return ids[cut : cut + room], slice(inside[0] - cut, inside[-1] + 1 - cut)
 
 
 def bag_of_context_words(texts: Sequence[str], words: Sequence[str]) -> np.ndarray:

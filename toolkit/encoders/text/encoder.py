@@ -151,7 +151,16 @@ class TextEncoder(nn.Module):
 
     def collate(self, texts: Sequence[str]) -> dict[str, Tensor]:
         """What `forward` takes, of texts: `input_ids` and `attention_mask`, both (B, T)."""
-        return self._padded([ids[: self.max_length - 2] for ids in self.tokenizer.encode(texts)])
+        return self.padded([ids[: self.max_length - 2] for ids in self.tokenizer.encode(texts)])
+
+    def padded(self, ids: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+        """What `forward` takes, of texts as ids without start and end."""
+        special, longest = self.tokenizer.special, max(map(len, ids)) + 2
+        rows = [[special.bos, *text, special.eos] + [special.pad] * (longest - 2 - len(text)) for text in ids]
+        input_ids = torch.tensor(rows, device=self.token_weights.device)
+        lengths = torch.tensor([len(text) + 2 for text in ids], device=input_ids.device)
+        mask = torch.arange(longest, device=input_ids.device) < lengths[:, None]
+        return {"input_ids": input_ids, "attention_mask": mask.long()}
 
     @property
     def hidden_size(self) -> int:
@@ -312,7 +321,7 @@ class TextEncoder(nn.Module):
         was_training = self.training
         self.eval()
         for rows in track(batches, "embedding texts") if progress else batches:
-            features = self(self._padded([ids[row] for row in rows]))
+            features = self(self.padded([ids[row] for row in rows]))
             for name, pooling in poolings.items():
                 embedded[name][rows] = self.pooled(features, pooling).float().cpu().numpy()
         self.train(was_training)
@@ -374,14 +383,6 @@ class TextEncoder(nn.Module):
             name: torch.eye(len(whole[name])) if whole[name].ndim == 2 else torch.zeros(len(whole[name]))
             for name in sorted(missing)
         }
-
-    def _padded(self, ids: list[list[int]]) -> dict[str, Tensor]:
-        special, longest = self.tokenizer.special, max(map(len, ids)) + 2
-        rows = [[special.bos, *text, special.eos] + [special.pad] * (longest - 2 - len(text)) for text in ids]
-        input_ids = torch.tensor(rows, device=self.token_weights.device)
-        lengths = torch.tensor([len(text) + 2 for text in ids], device=input_ids.device)
-        mask = torch.arange(longest, device=input_ids.device) < lengths[:, None]
-        return {"input_ids": input_ids, "attention_mask": mask.long()}
 
 
 def _rebuilt(

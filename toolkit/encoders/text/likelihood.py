@@ -46,9 +46,9 @@ class _Row(NamedTuple):
 
     text: int
     ids: np.ndarray
-    """(T,) with start and end."""
+    """(T,) without start and end."""
     places: np.ndarray
-    """(M,) where hidden states are taken."""
+    """(M,) where hidden states are taken, the start counted as 0."""
     targets: np.ndarray
     """(M,) what is to be predicted there."""
     in_loss: np.ndarray
@@ -113,16 +113,11 @@ def score_texts(encoder: TextEncoder, texts: Sequence[str], batch_size: int = 64
 @torch.inference_mode()
 def _nats(encoder: TextEncoder, rows: Sequence[_Row]) -> list[np.ndarray]:
     """-log p of each row's targets, (M,) float64."""
-    longest = max(len(row.ids) for row in rows)
-    ids_BT = np.full((len(rows), longest), encoder.tokenizer.special.pad)
-    mask_BT = np.zeros((len(rows), longest), dtype=np.int64)
-    for number, row in enumerate(rows):
-        ids_BT[number, : len(row.ids)], mask_BT[number, : len(row.ids)] = row.ids, 1
-    device = encoder.token_weights.device
-    batch = {"input_ids": torch.from_numpy(ids_BT).to(device), "attention_mask": torch.from_numpy(mask_BT).to(device)}
-    flat = np.concatenate([number * longest + row.places for number, row in enumerate(rows)])
-    targets_M = torch.from_numpy(np.concatenate([row.targets for row in rows])).to(device)
-    hidden_MH = encoder(batch).last.flatten(0, 1)[torch.from_numpy(flat).to(device)]
+    batch = encoder.padded([row.ids.tolist() for row in rows])
+    ids_BT = batch["input_ids"]
+    flat = np.concatenate([number * ids_BT.shape[1] + row.places for number, row in enumerate(rows)])
+    targets_M = torch.from_numpy(np.concatenate([row.targets for row in rows])).to(ids_BT.device)
+    hidden_MH = encoder(batch).last.flatten(0, 1)[torch.from_numpy(flat).to(ids_BT.device)]
     nats = _minus_log_p(encoder, hidden_MH, targets_M).cpu().numpy()
     return np.split(nats, np.cumsum([len(row.places) for row in rows])[:-1])
 
@@ -148,15 +143,13 @@ def _rows(encoder: TextEncoder, text: int, ids: np.ndarray, units: np.ndarray) -
 
 
 def _causal_row(encoder: TextEncoder, text: int, ids: np.ndarray, is_last: bool) -> _Row:
-    special = encoder.tokenizer.special
-    whole = np.r_[special.bos, ids, special.eos][: None if is_last else -1]
-    every = np.ones(len(whole) - 1, dtype=bool)
-    return _Row(text, whole, np.arange(len(whole) - 1), whole[1:], every, every)
+    targets = np.r_[ids, encoder.tokenizer.special.eos] if is_last else ids
+    every = np.ones(len(targets), dtype=bool)
+    return _Row(text, ids, np.arange(len(targets)), targets, every, every)
 
 
 def _masked_rows(encoder: TextEncoder, text: int, ids: np.ndarray, units: np.ndarray) -> Iterator[_Row]:
     """In each fold one row a step: in step j the hidden units' first j tokens are shown, and token j counts."""
-    special = encoder.tokenizer.special
     first = np.flatnonzero(np.r_[True, units[1:] != units[:-1]])
     rank = np.arange(len(ids)) - np.repeat(first, np.diff(np.r_[first, len(ids)]))  # in its unit
     for fold in np.unique(units % NUM_FOLDS):
@@ -164,10 +157,9 @@ def _masked_rows(encoder: TextEncoder, text: int, ids: np.ndarray, units: np.nda
         for step in range(rank[in_fold].max() + 1):
             hidden = in_fold & (rank >= step)
             asked = np.flatnonzero(hidden if step == 0 else hidden & (rank == step))
-            shown = np.where(hidden, special.mask, ids)
-            whole = np.r_[special.bos, shown, special.eos]
+            shown = np.where(hidden, encoder.tokenizer.special.mask, ids)
             in_loss = np.full(len(asked), step == 0)
-            yield _Row(text, whole, asked + 1, ids[asked], in_loss, rank[asked] == step)
+            yield _Row(text, shown, asked + 1, ids[asked], in_loss, rank[asked] == step)
 
 
 def _windows(units: np.ndarray, room: int) -> Iterator[tuple[int, int]]:
