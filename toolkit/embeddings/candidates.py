@@ -12,7 +12,7 @@ from toolkit.encoders import load_encoder
 from toolkit.encoders.text import TextEncoder
 from toolkit.encoders.text.encoder import POOLING
 from toolkit.encoders.text.start import checkpoint_folder
-from toolkit.errors import CheckpointError
+from toolkit.errors import CheckpointError, FetchError
 from toolkit.splits import refuse_seen
 
 
@@ -30,8 +30,15 @@ class Candidate(Section):
         return {"path": value} if isinstance(value, str) else value
 
     def folder(self) -> Path:
-        """Where it lies; fetches it from the hub where it is not there yet."""
-        return checkpoint_folder(self.path, self.revision)
+        """Where it lies; fetches it from the hub where it is not there yet.
+
+        Raises:
+            FetchError: It is in neither place.
+        """
+        try:
+            return checkpoint_folder(self.path, self.revision)
+        except FetchError as error:
+            raise FetchError(f"encoders: {str(error).removeprefix('start_from: ')}") from None
 
     def open(self) -> TextEncoder:
         """The encoder.
