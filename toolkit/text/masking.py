@@ -173,8 +173,9 @@ def masked_shares(
     tokens, masked = np.zeros(len(languages), int), np.zeros(len(languages), int)
     for batch in batches:
         ids_BT, codes = np.asarray(batch["clean_ids"]), np.asarray(batch["languages"])
-        rows_B1 = np.arange(len(ids_BT))[:, None]
-        text_BT = np.maximum(batch["documents"], 0) if "documents" in batch else np.broadcast_to(rows_B1, ids_BT.shape)
+        text_BT = np.broadcast_to(np.arange(len(ids_BT))[:, None], ids_BT.shape)
+        if "documents" in batch:
+            text_BT = np.maximum(np.asarray(batch["documents"]), 0)
         language = codes[text_BT].ravel()
         tokens += np.bincount(language[maskable[ids_BT].ravel()], minlength=len(languages))
         masked += np.bincount(language[np.asarray(batch["positions"])], minlength=len(languages))

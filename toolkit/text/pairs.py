@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -99,7 +100,7 @@ class TranslationPairs:
     def __len__(self) -> int:
         return len(self.languages)
 
-    @property
+    @cached_property
     def lengths(self) -> np.ndarray:
         """(N,) tokens of both texts together."""
         return self.offsets[2::2] - self.offsets[:-2:2]
