@@ -411,7 +411,7 @@ def main() -> None:
         sizes: dict[str, Any] = {"folder": folder, "pieces": 32000, "max_length": 128, "most": 10**9}
         turns = Turns(3, 4)
         if options.quick:
-            sizes |= {"pieces": 2000, "max_length": 64, "most": 1500}
+            sizes |= {"pieces": 6000, "max_length": 64, "most": 4000}
             turns = Turns(1, 2)
         common = sizes | {"num_rows": 8 if options.quick else 32}
         of_32k = common | {"vocab_size": sizes["pieces"]}

@@ -10,7 +10,6 @@ go on from there. The run folder gets `encoder/`, which `transformers.AutoModel`
 
 import time
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -48,7 +47,6 @@ from toolkit.training import (
     preflight,
     set_num_threads,
 )
-from toolkit.training.budget import count_steps
 
 
 class Stage(Section):
@@ -137,26 +135,22 @@ def run(config: Config, *, report: object = None) -> Result:
     for number, (name, stage) in enumerate(config.stages.items()):
         seed = int(np.random.SeedSequence([config.seed, number]).generate_state(1)[0])  # no stage repeats another's
         objective = build_objective(stage.objective, encoder, seed=seed)
-        make_batches = partial(
-            batches_for,
+        batches, training = batches_for(
             texts,
             store,
             tokenizer,
+            stage.training,
             pairing=objective.pairing,
             packed=config.packed and objective.packs,
             masking=stage.masking or config.masking,
-            batch_size=stage.training.batch_size,
-            seed=seed,
             balance=config.balance,
+            seed=seed,
         )
-        num_steps = count_steps(stage.training, make_batches())
-        batches = make_batches(num_steps=num_steps)
-        training = stage.training.model_copy(update={"num_steps": num_steps, "num_epochs": None, "num_tokens": None})
         own = RunFolder(folder.path / "stages" / name, config) if metrics else folder
         metrics[name] = own.metrics_path
         fit(objective, batches, training, own, seed, name, evaluate=probe)
         if is_main_process() and not config.plan:
-            write_masked_shares(batches, num_steps, own.path / "masked_shares.csv")
+            write_masked_shares(batches, training.num_steps, own.path / "masked_shares.csv")
         encoder.requires_grad_(True)  # a method may have frozen a part of it
 
     result = Result(encoder, metrics)

@@ -21,6 +21,7 @@ from toolkit.text import (
 )
 from toolkit.text.pairs import PairBatches
 from toolkit.text.tokenizer import TextTokenizer
+from toolkit.training import TrainingConfig
 
 CARD = """---
 pretty_name: Test
@@ -134,12 +135,14 @@ def test_batches_are_those_that_the_method_asks_for(
     columns = {"text": "text", "language": "language", "group": "group"}
     texts = opened(tmp_path, texts=[{"path": str(tmp_path / "messages.csv"), "columns": columns}])
     store = TokenStore.write(texts, tokenizer, tmp_path / "tokens").cut(64)
-    others = {"masking": MaskingConfig(), "batch_size": 8, "seed": 0, "balance": BalanceConfig()}
+    training = TrainingConfig(num_epochs=2, batch_size=8)
+    others = {"masking": MaskingConfig(), "balance": BalanceConfig(), "seed": 0}
     for packed in (True, False):
-        batches = batches_for(texts, store, tokenizer, pairing=None, packed=packed, **others)
+        batches, known = batches_for(texts, store, tokenizer, training, pairing=None, packed=packed, **others)
         assert isinstance(batches, MaskedBatches) and batches.packed == packed
+        assert known.num_epochs is None and known.num_steps == batches.num_steps == -(-batches.samples_per_epoch // 4)
     for pairing in ("translation", "segment_order"):
-        batches = batches_for(texts, store, tokenizer, pairing=pairing, packed=True, **others)
+        batches, _ = batches_for(texts, store, tokenizer, training, pairing=pairing, packed=True, **others)
         assert isinstance(batches, PairBatches) and batches.batch(0)["segments"].max() == 1
 
 
@@ -154,11 +157,10 @@ def test_a_language_that_is_worn_out_is_warned_of(
 
     def said(num_steps: int, balance: BalanceConfig) -> str:
         caplog.clear()
+        training = TrainingConfig(num_steps=num_steps, batch_size=8)
+        others = {"masking": MaskingConfig(), "balance": balance, "seed": 0}
         with caplog.at_level("WARNING", logger="fewlabel"):
-            batches_for(
-                texts, store, tokenizer, pairing=None, packed=False, masking=MaskingConfig(), batch_size=8, seed=0,
-                balance=balance, num_steps=num_steps,
-            )  # fmt: skip
+            batches_for(texts, store, tokenizer, training, pairing=None, packed=False, **others)
         return caplog.text
 
     # By a temperature of 2, one of 113 texts is 8.6 % of all that is drawn.

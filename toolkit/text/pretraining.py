@@ -3,12 +3,12 @@
 import csv
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain, compress
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -24,13 +24,15 @@ from toolkit.registry import nearest
 from toolkit.text.batches import MaskedBatches
 from toolkit.text.corpus import Corpus, text_digest
 from toolkit.text.divided import DividedCorpora, divide_corpora
-from toolkit.text.masking import masked_shares
+from toolkit.text.masking import MaskingConfig, masked_shares
 from toolkit.text.pairs import PairBatches, Pairing, SegmentPairs, TranslationPairs, translations
 from toolkit.text.sampler import PackedSampler, TextSampler
 from toolkit.text.sources import AnyTextSource, Row, RowStream, open_source, source_digest
 from toolkit.text.token_store import TokenStore
 from toolkit.text.tokenizer import TextTokenizer, TokenizerConfig, load_tokenizer, train_tokenizer
 from toolkit.text.tokenizer.extension import extend_tokenizer
+from toolkit.training.budget import count_steps
+from toolkit.training.config import TrainingConfig
 
 LOOKED_AT = 50
 """Steps of a stage whose masks are counted."""
@@ -196,42 +198,48 @@ def batches_for(
     texts: OpenTexts,
     store: TokenStore,
     tokenizer: TextTokenizer,
+    training: TrainingConfig,
     *,
     pairing: Pairing | None,
     packed: bool,
+    masking: MaskingConfig,
     balance: BalanceConfig,
-    num_steps: int | None = None,
-    **others: Any,
-) -> MaskedBatches | PairBatches:
-    """The batches of a method.
+    seed: int,
+) -> tuple[MaskedBatches | PairBatches, TrainingConfig]:
+    """The batches of a method, and its training with its length in steps, over which masks and balance may change.
+
+    It is warned of languages whose texts are seen very often.
 
     Args:
         texts: The corpus; translations are found in it by their groups.
         store: Its tokens, cut to the encoder's length.
         tokenizer: Theirs.
+        training: How long, and rows a step.
         pairing: What pairs of texts the method wants, if it does.
         packed: Whether rows hold several texts, where there are no pairs.
+        masking: Shares.
         balance: How often each language is drawn.
-        num_steps: Of the stage; if given, it is warned of languages whose texts it sees very often.
-        **others: See `MaskedBatches`.
+        seed: Of all draws.
 
     Raises:
         DataError: There are no such pairs.
     """
     assert store.max_length is not None
-    others |= {"balance": balance, "num_steps": num_steps}
-    batches: MaskedBatches | PairBatches
+    make: Callable[..., MaskedBatches | PairBatches]
     if pairing is None:
-        batches = MaskedBatches(store, tokenizer, packed=packed, **others)
+        make = partial(MaskedBatches, store, tokenizer, masking, packed=packed)
     elif pairing == "translation":
         pairs = TranslationPairs.build(translations(texts.parallel), tokenizer, store.max_length)
-        batches = PairBatches(pairs, tokenizer, pairing=pairing, **others)
+        make = partial(PairBatches, pairs, tokenizer, masking, pairing=pairing)
     else:
         segments = SegmentPairs(store, tokenizer, pairing, store.max_length)
-        batches = PairBatches(segments, tokenizer, pairing=pairing, **others)
-    if num_steps is not None and balance.max_passes is None:
+        make = partial(PairBatches, segments, tokenizer, masking, pairing=pairing)
+    make = partial(make, batch_size=training.batch_size, balance=balance, seed=seed)
+    num_steps = count_steps(training, make())
+    batches = make(num_steps=num_steps)
+    if balance.max_passes is None:
         _warn_of_passes(batches.sampler, balance, num_steps)
-    return batches
+    return batches, training.model_copy(update={"num_steps": num_steps, "num_epochs": None, "num_tokens": None})
 
 
 def _warn_of_passes(sampler: TextSampler | PackedSampler, balance: BalanceConfig, num_steps: int) -> None:
