@@ -107,9 +107,9 @@ def test_a_stream_finds_what_comparing_all_pairs_finds() -> None:
     for _ in range(150):
         text = rng.choice(words, 25).tolist()
         texts.append(" ".join(text))
-        for _ in range(rng.integers(3)):
-            place = rng.integers(len(text))
-            texts.append(" ".join([*text[:place], str(rng.choice(words)), *text[place + 1 :]]))
+        for num_changed in rng.integers(1, 6, size=rng.integers(3)):  # about .95 to .6 alike
+            changed = dict.fromkeys(rng.choice(len(text), num_changed, replace=False).tolist(), "another")
+            texts.append(" ".join(changed.get(place, word) for place, word in enumerate(text)))
 
     def shingles(text: str) -> set[str]:
         return {text[i : i + 5] for i in range(len(text) - 4)}
@@ -122,7 +122,7 @@ def test_a_stream_finds_what_comparing_all_pairs_finds() -> None:
     found = reasons(texts)
     kept = [i for i, reason in enumerate(found) if reason is Repeat.NONE]
     left = [j for j, reason in enumerate(found) if reason is not Repeat.NONE]
-    assert len(left) > 100
-    assert all(any(near(i, j) for i in range(j)) or texts[j] in texts[:j] for j in left)  # nothing without a reason
+    assert len(left) > 40
+    assert all(any(near(i, j) for i in range(len(texts)) if i != j) for j in left)  # nothing without a reason
     missed = [j for j in kept if any(near(i, j) for i in range(j))]
-    assert len(missed) <= 0.1 * len(left)  # buckets may miss a few at the threshold itself
+    assert len(missed) <= 0.02 * len(left)  # buckets may miss a few at the threshold itself

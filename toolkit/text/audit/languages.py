@@ -12,7 +12,8 @@ ALIKE = frozenset(
     frozenset(pair)
     for pair in (
         ("hr", "sr"), ("hr", "bs"), ("sr", "bs"), ("id", "ms"), ("no", "nb"), ("no", "nn"), ("nb", "nn"), ("no", "da"),
-        ("nb", "da"), ("cs", "sk"), ("gl", "pt"), ("hi", "mr"), ("hi", "ne"),
+        ("nb", "da"), ("cs", "sk"), ("gl", "pt"), ("hi", "mr"), ("hi", "ne"), ("id", "jv"), ("zh", "wuu"),
+        ("zh", "yue"),
     )
 )  # fmt: skip
 """Languages that short texts do not tell apart."""

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from toolkit.balance import sampling_shares
 from toolkit.private import write_private
@@ -131,6 +132,8 @@ def _figure(table: pd.DataFrame) -> Markup:
         axes.set_yticks(places, [str(code) for code in table.index])
         axes.set_xscale("log")
         axes.set_xlim(left=0.8)
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.set_ylim(-0.7, len(table) - 0.3)
         axes.grid(axis="x")
         axes.grid(visible=False, axis="y")
