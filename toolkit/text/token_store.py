@@ -121,16 +121,13 @@ class TokenStore:
         assert self.max_length is None
         room = max_length - 2
         parts = -(-self.lengths // room)
-        first = np.repeat(np.cumsum(parts) - parts, parts)
-        starts = np.repeat(self.offsets[:-1], parts) + room * (np.arange(len(first)) - first)
-        return type(self)(
-            self.tokens,
-            np.r_[starts, self.offsets[-1]],
-            np.repeat(self.languages, parts),
-            self.language_names,
-            self.folder,
-            max_length,
-        )
+        starts = np.append(np.repeat(self.offsets[:-1], parts), self.offsets[-1])
+        within = np.arange(len(starts) - 1)  # in place: a corpus may have many millions of texts
+        within -= np.repeat(np.cumsum(parts, dtype=np.int64) - parts, parts)
+        within *= room
+        starts[:-1] += within
+        languages = np.repeat(self.languages, parts)
+        return type(self)(self.tokens, starts, languages, self.language_names, self.folder, max_length)
 
     def __len__(self) -> int:
         return len(self.languages)
