@@ -11,7 +11,7 @@ from toolkit.text.tokenizer.extension import extend_tokenizer
 
 OLD = ["the film is good", "this book was not bad", "the hotel is good", "a bad film"] * 20
 NEW = ["Schmetterlinge fliegen über Wiesen", "Wiesen und Schmetterlinge im Sommer", "Wir fliegen im Sommer"] * 20
-CONFIG = TokenizerConfig(vocab_size=420)
+CONFIG = TokenizerConfig(vocab_size=420, num_generated=200)
 
 
 def assert_extends(extended: TextTokenizer, old: TextTokenizer) -> None:

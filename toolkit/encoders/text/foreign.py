@@ -95,7 +95,6 @@ def open_model(folder: Path) -> tuple[PreTrainedModel, LMHead | None]:
     }
     if unfit := KeyReport(matched=(), **own).unfit:
         raise CheckpointError(f"{folder}: keys {unfit}; the weights belong to another model than config.json says")
-    encoder.config.name_or_path = ""  # a path of this machine
     left_out = sorted(found["unexpected_keys"])
     headless = model is encoder or found["missing_keys"] or found["mismatched_keys"]
     lm_head = None if headless else LMHead.of(model)
