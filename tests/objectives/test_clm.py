@@ -5,13 +5,13 @@ import torch
 import torch.nn.functional as F
 from transformers import AutoModel
 
-from tests.objectives.examples import example_batch, example_encoder, text_batches, tokenizer
+from tests.objectives.examples import example_batch, example_encoder, text_batches, tokenizer, vivid
 from toolkit.objectives import build_objective
 from toolkit.objectives.clm import CLM, CLMConfig, num_next_tokens
 
 
 def objective() -> CLM:
-    return build_objective(CLMConfig(), example_encoder("text")).eval()
+    return vivid(build_objective(CLMConfig(), example_encoder("text")))
 
 
 def test_each_token_is_predicted_from_those_before_it() -> None:

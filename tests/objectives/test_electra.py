@@ -4,13 +4,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tests.objectives.examples import example_batch, example_encoder, tokenizer
+from tests.objectives.examples import example_batch, example_encoder, tokenizer, vivid
 from toolkit.objectives import build_objective
 from toolkit.objectives.electra import Electra, ElectraConfig
 
 
 def objective(**settings: Any) -> Electra:
-    return build_objective(ElectraConfig(**settings), example_encoder("text")).eval()
+    return vivid(build_objective(ElectraConfig(**settings), example_encoder("text")))
 
 
 def seen_by_the_encoder(electra: Electra, batch: dict[str, torch.Tensor]) -> torch.Tensor:
