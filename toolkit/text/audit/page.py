@@ -87,7 +87,7 @@ def _languages(table: pd.DataFrame) -> list[tuple[str, list[str]]]:
         passes = share * sum(kept.values()) / row.kept if row.kept else 0.0
         counts = (row.given, row.exact, row.near, row.kept)
         length = row.kept_characters / row.kept if row.kept else 0.0
-        cells = [*(f"{count:,}" for count in counts), f"{row.kept_characters:,}", f"{length:.0f}", f"{share:.1%}"]
+        cells = [*(f"{count:,}" for count in counts), f"{row.kept_characters:,}", f"{length:,.0f}", f"{share:.1%}"]
         rows.append((str(row.Index), [*cells, f"{passes:,.1f}" if passes < 100 else f"{passes:,.0f}"]))
     return rows
 
