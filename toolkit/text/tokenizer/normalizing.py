@@ -11,10 +11,12 @@ from tokenizers import Regex, normalizers
 _BLANKS = r"\t\n\x0b\x0c\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\u200b\u2581\x00"
 _BLANK_RUN = re.compile(f"[{_BLANKS}]+")
 _ODD_BLANK = re.compile(f"(?! )[{_BLANKS}]|  ")  # a blank that is not a single space
-_CORRECTED = frozenset("\uf951\U0002f868\U0002f874\U0002f91f\U0002f95f\U0002f9bf")
-"""Their normal forms were corrected after Unicode 3.2."""
-_LAST_LOOKED_AT = 0x1FAFF
-"""Beyond lie rare ideographs, tags and private use."""
+_CORRECTED = "\uf951"
+"""Its normal form was corrected after Unicode 3.2, as those of a few beyond U+FFFF were."""
+_COMMON = {character: unicodedata.normalize("NFKC", character) for character in "，！？：；（）～…\u3000\xa0"}
+"""Replaced beforehand, which changes no normal form: one of them in a text sends all of it through the slow NFKC."""
+_BEYOND = re.compile("[\U00010000-\U0010ffff]")
+"""Emoji, rare ideographs, tags: not looked at. `re` is fast where no character of a class lies beyond U+FFFF."""
 
 
 def build_normalizer(lowercase: bool) -> normalizers.Normalizer:
@@ -44,11 +46,11 @@ class Normalizer:
         """The text, normalised."""
         if not text.isascii():
             # Python looks at a final sigma's neighbours, the tokenizer does not.
-            if uncertain().search(text) or (self.lowercase and "Σ" in text):
+            if uncertain().search(text) or _BEYOND.search(text) or (self.lowercase and "Σ" in text):
                 return self.exact.normalize_str(text)
+            for character, plain in _COMMON.items():
+                text = text.replace(character, plain)
             text = unicodedata.normalize("NFKC", text)
-            if self.lowercase and "Σ" in text:  # out of a mathematical one
-                return self.exact.normalize_str(text)
         if self.lowercase:
             text = text.lower()
         if _ODD_BLANK.search(text):
@@ -58,27 +60,26 @@ class Normalizer:
 
 @cache
 def uncertain() -> re.Pattern[str]:
-    """Matches characters on whose normal form two versions of Unicode might disagree."""
+    """Matches characters up to U+FFFF on whose normal form two versions of Unicode might disagree."""
     composed = {
         parts[1]
-        for code in range(_LAST_LOOKED_AT + 1)
+        for code in range(0x10000)
         if len(parts := unicodedata.decomposition(chr(code)).split()) == 2 and not parts[0].startswith("<")
     }
     composed_with = {chr(int(part, 16)) for part in composed}
     ranges: list[list[int]] = []
-    for code in range(_LAST_LOOKED_AT + 1):
+    for code in range(0x10000):
         character = chr(code)
         if not _certain(character, composed_with):
             if ranges and ranges[-1][1] == code - 1:
                 ranges[-1][1] = code
             else:
                 ranges.append([code, code])
-    ranges.append([_LAST_LOOKED_AT + 1, 0x10FFFF])
-    return re.compile("[" + "".join(f"\\U{low:08x}-\\U{high:08x}" for low, high in ranges) + "]")
+    return re.compile("[" + "".join(f"\\u{low:04x}-\\u{high:04x}" for low, high in ranges) + "]")
 
 
 def _certain(character: str, composed_with: set[str]) -> bool:
-    if character in _CORRECTED:
+    if character == _CORRECTED:
         return False
     if unicodedata.ucd_3_2_0.category(character) not in ("Cn", "Cs"):
         return True
