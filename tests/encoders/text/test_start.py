@@ -216,6 +216,7 @@ def test_what_it_saw_is_said_by_its_record_or_unknown(
     own = TextEncoder.from_scratch(TextEncoderConfig(num_layers=1, hidden_size=16, num_heads=2), tokenizer)
     save_encoder(own, tmp_path / "first", ["group-1"])
     second = start_from(StartFrom(path=str(tmp_path / "first")))
+    assert second.encoder.variants == own.variants and not isinstance(second.encoder.tokenizer, ForeignTokenizer)
     save_encoder(second.encoder, tmp_path / "second", ["group-2"], second)
     with pytest.raises(DataError, match="group-1"):
         refuse_seen(tmp_path / "second", ["group-1"])
