@@ -85,7 +85,8 @@ def test_texts_in_another_language(tmp_path: Path) -> None:
 def test_nothing_but_refused_files_is_an_error_with_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes("schön\n".encode("latin-1"))
     with pytest.raises(DataError, match=r"the corpus is empty: .* 1 files were refused, such as .*encoding: latin-1"):
-        audit_texts([str(tmp_path / "a.txt")])
+        audit_texts([str(tmp_path / "a.txt")], tmp_path / "private")
+    assert "encoding: latin-1" in (tmp_path / "private" / "refused.csv").read_text(encoding="utf-8")
 
 
 def test_the_command_writes_a_private_folder_and_a_page_that_names_nobody(corpus: Path, tmp_path: Path) -> None:

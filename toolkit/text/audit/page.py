@@ -30,7 +30,7 @@ REASONS = {
 """What becomes of a text that is not kept as it stands."""
 
 
-def write_page(path: Path, audit: "TextAudit", config: TextAuditConfig) -> None:
+def write_page(path: Path, audit: TextAudit, config: TextAuditConfig) -> None:
     """Writes the page; equal findings give equal bytes.
 
     Args:
@@ -102,7 +102,7 @@ def _by_kind(table: pd.DataFrame, meanings: dict[str, str]) -> list[tuple[str, i
     return sorted(found, key=lambda row: -row[1])
 
 
-def _personal(audit: "TextAudit") -> list[tuple[str, int, int, str, list[str]]]:
+def _personal(audit: TextAudit) -> list[tuple[str, int, int, str, list[str]]]:
     rows = []
     for kind, texts, listed, _ in _by_kind(audit.personal, dict.fromkeys(audit.personal["kind"], "")):
         places = int(audit.personal.loc[audit.personal["kind"] == kind, "places"].sum())

@@ -107,14 +107,16 @@ def audit_texts(
                 for kind in _found(row, counts, check, personal=config.personal):
                     flag(name, at, row.language, kind)
             of_text.append(part)
+    listed = pd.DataFrame(refused, columns=["path", "reason"])
+    if folder:
+        write_private(folder / "refused.csv", listed.to_csv(index=False).encode("utf-8", "surrogateescape"))
     if not codes:
         raise DataError(
             f"the corpus is empty: no text in {len(streams)} sources; {len(refused)} files were refused"
             + (f", such as {refused[0][1]}" if refused else "")
         )
-    found = _tables(streams, counts, np.concatenate(of_text), list(codes), finder.reasons(), refused, check is not None)
+    found = _tables(streams, counts, np.concatenate(of_text), list(codes), finder.reasons(), listed, check is not None)
     if folder:
-        write_private(folder / "refused.csv", found.refused.to_csv(index=False).encode("utf-8", "surrogateescape"))
         write_private(folder / "languages.csv", found.languages.to_csv().encode())
         write_page(folder / "audit.html", found, config)
     return found
@@ -163,7 +165,7 @@ def _tables(
     of_text: np.ndarray,
     codes: list[str],
     reasons: np.ndarray,
-    refused: list[tuple[str, str]],
+    refused: pd.DataFrame,
     checked: bool,
 ) -> TextAudit:
     by_language: dict[str, Counter[str]] = {}
@@ -196,7 +198,7 @@ def _tables(
         personal=pd.DataFrame(personal, columns=["kind", "language", "texts", "places"]),
         shapes=pd.DataFrame(shapes, columns=["kind", "shape", "places"]),
         others=others if checked else None,
-        refused=pd.DataFrame(refused, columns=["path", "reason"]),
+        refused=refused,
         sources=dict(counts.texts),
     )
 
