@@ -34,6 +34,7 @@ from toolkit.text import (
     batches_for,
     find_tokenizer,
     inverse_document_frequency,
+    load_tokenizer,
     spectral_embeddings,
     write_masked_shares,
 )
@@ -64,6 +65,8 @@ class Pretraining(PretrainingTexts):
     start_from: StartFrom | None = None
     """A trained checkpoint to go on from; the section `encoder` then sets `max_length` and `attn_implementation`."""
     tokenizer: TokenizerConfig = TokenizerConfig()
+    tokenizer_from: Path | None = None
+    """A certified tokenizer's folder, such as `fewlabel run text_tokenizer` writes, in place of learning one."""
     spectral: SpectralConfig = SpectralConfig()
     encoder: TextEncoderConfig = TextEncoderConfig()
     variants: dict[str, PoolingConfig] = Field({"last": PoolingConfig()}, min_length=1)
@@ -88,6 +91,8 @@ class Pretraining(PretrainingTexts):
     def _checkpoint_settles_sizes(self) -> Self:
         if self.start_from:
             self.start_from.refuse(self.encoder)
+            if self.tokenizer_from and self.start_from.vocabulary != "replace":
+                raise ValueError("tokenizer_from: needs start_from.vocabulary: replace")
         return self
 
 
@@ -109,7 +114,9 @@ def run(config: Config, *, report: object = None) -> Result:
     set_num_threads(config.num_threads)
     for stage in config.stages.values():
         preflight(stage.training, config.trackers)
+    given = load_tokenizer(config.tokenizer_from) if config.tokenizer_from else None
     before = {"start_from": config.start_from.digest()} if config.start_from else {}
+    before |= {"tokenizer": given.digest} if given else {}
     folder = RunFolder(config.output, config, data=config.digests() | before)
     with main_process_first():
         texts = config.open(config.seed, folder.path / "corpora")
@@ -117,7 +124,7 @@ def run(config: Config, *, report: object = None) -> Result:
         started = start_from(config.start_from) if config.start_from else None
         # A plan may have tried other values in this folder.
         named = digest(config, {*RunConfig.of_this_start, "stages", "encoder", "variants"})
-        tokenizer = find_tokenizer(
+        tokenizer = given or find_tokenizer(
             texts,
             config.tokenizer,
             folder.path / "tokenizer" / named,

@@ -92,6 +92,17 @@ def test_a_run_goes_on_from_the_encoder_of_another(
     assert not np.allclose(after.embed(["one line"])[:, :16], before.embed(["one line"])[:, :16])
 
 
+def test_a_tokenizer_that_is_there_is_taken(pretrained: Path, working_folder: Path, fewlabel: Command) -> None:
+    (learnt,) = (pretrained / "tokenizer").iterdir()
+    config = CONFIG.format(name="given") + f"tokenizer_from: {learnt}\n"
+    (working_folder / "given.yaml").write_text(config, encoding="utf-8")
+    done = fewlabel("run", "text_pretrain", "--config", "given.yaml")
+    assert done.exit_code == 0, done.output
+    given = load_encoder(working_folder / "runs/given/encoder").tokenizer
+    assert given.digest == load_encoder(pretrained / "encoder").tokenizer.digest
+    assert not (working_folder / "runs/given/tokenizer").exists()
+
+
 def test_sizes_beside_a_checkpoint_are_refused_before_anything_runs(working_folder: Path, fewlabel: Command) -> None:
     config = CONFIG.format(name="refused") + "start_from: {path: runs/texts/encoder}\n"
     (working_folder / "refused.yaml").write_text(config, encoding="utf-8")
