@@ -267,7 +267,7 @@ def main() -> None:
     values: dict[str, Any] = {"quick": options.quick}
     rows = rows_of(options.methods)
     for row in rows:
-        measure_time(row, Size(batches[0], rounds, turn, threads), ratios, values)
+        measure_time(row, Size(batches[0], rounds, turn if row.is_compared else 1, threads), ratios, values)
     for row in rows:
         measure_memory(row, Size(batches[1], rounds if row.is_compared else 1, 1, threads), ratios, values)
     for row in rows:

@@ -91,7 +91,7 @@ class BarlowTwins(ViewObjective):
         `vicreg` is near to it and has a term for each thing it asks. `simclr` with large batches and few features.
 
     Memory and cost:
-        1.05 times SimCLR's time, for the wider head, and its memory.
+        1.2 times SimCLR's time, for the wider head, and its memory.
     """
 
     Config: ClassVar[type[Section]] = BarlowTwinsConfig

@@ -98,7 +98,7 @@ class MAE(MaskedObjective):
         where embeddings are probed without fine-tuning.
 
     Memory and cost:
-        0.4 of the time and memory of SimCLR around the same transformer: it sees a quarter of one view.
+        0.25 of the time and memory of SimCLR around the same transformer: it sees a quarter of one view.
         `training.compile` is of no effect.
     """
 

@@ -90,7 +90,8 @@ class SimCLR(ViewObjective):
 
     Memory and cost:
         What the other methods' docs compare with: the encoder sees two views of each sample, the head is small.
-        (Their figures: a step of 64 patches of 24^3 voxels, memory at 256, encoder of width 16, one CPU core.)
+        (Their figures: `python -m benchmarks.objectives`, a step of 64 patches of 24^3 voxels, memory at 256, two
+        CPU cores, encoders as they are by default; `benchmarks/RESULTS.md` has the table.)
     """
 
     Config: ClassVar[type[Section]] = SimCLRConfig

@@ -76,7 +76,7 @@ class SimSiam(ViewObjective):
         what it does.
 
     Memory and cost:
-        1.0 times SimCLR's time, 1.05 times its memory.
+        1.05 times SimCLR's time, and its memory.
     """
 
     Config: ClassVar[type[Section]] = SimSiamConfig

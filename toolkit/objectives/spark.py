@@ -138,7 +138,7 @@ class SparK(MaskedObjective):
         take it, or `simclr`, where embeddings are probed without fine-tuning.
 
     Memory and cost:
-        1.4 times SimCLR's time and 1.2 times its memory, of one view where that has two: masked layers and a decoder as
+        1.7 times SimCLR's time and 1.1 times its memory, of one view where that has two: masked layers and a decoder as
         deep as the encoder. `training.compile` is of no effect.
     """
 

@@ -113,7 +113,7 @@ class SwAV(ViewObjective):
         `simclr` where every sample is its own class. Groups of very unequal size are cut up: take `vicreg` there.
 
     Memory and cost:
-        1.0 times SimCLR's time and memory.
+        1.05 times SimCLR's time, and its memory.
     """
 
     Config: ClassVar[type[Section]] = SwAVConfig

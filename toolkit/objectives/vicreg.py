@@ -107,7 +107,7 @@ class VICReg(ViewObjective):
         `barlow_twins` is near to it, with one weight. `simclr` with large batches and few features.
 
     Memory and cost:
-        1.1 times SimCLR's time and memory, for the wider head.
+        1.1 times SimCLR's time, for the wider head, and its memory.
     """
 
     Config: ClassVar[type[Section]] = VICRegConfig
