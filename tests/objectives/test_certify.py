@@ -22,6 +22,10 @@ def test_every_loss_has_its_certificate(claim: Claim) -> None:
     assert certify([claim], processes=False)[0].failed == []
 
 
+def test_every_method_has_a_certificate() -> None:
+    assert [name for name in OBJECTIVES if not OBJECTIVES.get(name).claims] == []
+
+
 @pytest.mark.slow
 def test_two_processes_equal_one() -> None:
     deaf = replace(SOUND, loss=deaf_loss)
