@@ -75,11 +75,19 @@ def test_texts_are_cut_where_sentences_end(tokenizer: TextTokenizer, row: int, e
     assert {next(end for end in ends if first.endswith(end)) for first in firsts} == ends
 
 
-def test_what_is_too_long_is_cut_from_the_longer(tokenizer: TextTokenizer) -> None:
-    source = segments(tokenizer, "next_segment", max_length=20)
+@pytest.mark.parametrize("room", [17, 6])
+def test_what_is_too_long_is_cut_from_the_longer(tokenizer: TextTokenizer, room: int) -> None:
+    source, wide = segments(tokenizer, "next_segment"), segments(tokenizer, "next_segment")
+    source.room, cuts = room, 0  # as where two long texts give the segments
     for row in range(len(source)):
-        for one, other, _ in drawn(source, row):
-            assert 2 <= len(one) + len(other) <= 17 and min(len(one), len(other)) >= 1
+        for (one, other, _), (whole_one, whole_other, _) in zip(drawn(source, row), drawn(wide, row), strict=True):
+            assert one == whole_one[: len(one)] and other == whole_other[: len(other)]
+            if len(whole_one) + len(whole_other) > room:
+                assert len(one) + len(other) == room
+                assert len(one) == len(whole_one) or len(one) >= room // 2
+                assert len(other) == len(whole_other) or len(other) >= room // 2
+                cuts += 1
+    assert cuts > 20
 
 
 PAIRS = [

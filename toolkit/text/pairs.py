@@ -155,10 +155,8 @@ class SegmentPairs:
             second = self._cut(same[-1] if other == row else other, rng)[1]
         else:
             wrong = False
-        beyond = max(0, len(first) + len(second) - self.room)  # the longer one gives way
-        if len(first) >= len(second):
-            return first[: len(first) - beyond], second, int(wrong)
-        return first, second[: len(second) - beyond], int(wrong)
+        num_first = min(len(first), max(self.room - len(second), (self.room + 1) // 2))  # the longer one gives way
+        return first[:num_first], second[: self.room - num_first], int(wrong)
 
     def _cut(self, row: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         ids = self.store.ids(self.rows[row]).astype(np.int64)
