@@ -19,6 +19,7 @@ RATIOS = {
     "objectives": {"time", "memory"},
     "gpu": {"bf16_scans", "bf16_text", "caching_time"},
     "tokenize": {"fast"},
+    "vocabulary": {"start", "early", "late"},
     "store": {"persistent", "memmap", "limit", "bytes", "memory"},
     "views": {"monai"} | ({"torchio"} if os.environ.get("FEWLABEL_TORCHIO") else set()),
 }
