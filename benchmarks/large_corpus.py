@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     num_threads = set_num_threads(options.threads)
-    pieces, characters = (6000, 500_000) if options.quick else (32_000, 20_000_000)
+    pieces, characters = (6000, 500_000) if options.quick else (32_000, 5_000_000)
     if options.measure:
         print(json.dumps(measure(options.folder, pieces, characters, num_threads)))
         return
