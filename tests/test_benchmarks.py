@@ -19,6 +19,8 @@ RATIOS = {
     "objectives": {"time", "memory"},
     "gpu": {"bf16_scans", "bf16_text", "caching_time"},
     "tokenize": {"fast"},
+    "mlm": {"grouped-32k", "lines-32k", "grouped-250k", "memory"},
+    "large_corpus": {"memory"},
     "vocabulary": {"start", "early", "late"},
     "store": {"persistent", "memmap", "limit", "bytes", "memory"},
     "views": {"monai"} | ({"torchio"} if os.environ.get("FEWLABEL_TORCHIO") else set()),
