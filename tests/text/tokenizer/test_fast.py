@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-from sentencepiece import sentencepiece_model_pb2 as model_pb2
 
 from toolkit.text import TokenizerConfig, train_tokenizer
 from toolkit.text.tokenizer import SentencePieceTokenizer, build_normalizer
@@ -39,23 +38,6 @@ def test_without_rounding_they_differ(repeats: list[str]) -> None:
         ours = trained.fast(repeats, add_special_tokens=False)["input_ids"]
         differing[name] = sum(a != b for a, b in zip(ours, trained.encode(repeats), strict=True))
     assert differing["rounded"] == 0 < differing["raw"]
-
-
-def test_the_left_one_of_two_overlapping_pieces_is_joined() -> None:
-    """`ab|a|ba` holds `aba` twice."""
-    model = model_pb2.ModelProto.FromString(
-        train_sentencepiece(["abba baab"] * 50, TokenizerConfig(model="bpe", vocab_size=400))
-    )
-    scores = {"ab": -1.0, "ba": -2.0, "aba": -3.0, "bab": -4.0}
-    kept = [piece for piece in model.pieces if piece.type != piece.NORMAL or len(piece.piece) == 1]
-    del model.pieces[:]
-    model.pieces.extend(kept)
-    for piece, score in scores.items():
-        model.pieces.add(piece=piece, score=score)
-    spiece = model.SerializeToString()
-    built = SentencePieceTokenizer(build_fast_tokenizer(spiece, build_normalizer(lowercase=False)), spiece)
-    texts = ["".join(letters) for letters in ("ababa", "babab", "abababa", "bababab", "aabab", "abbab", "ababba")]
-    assert built.fast(texts, add_special_tokens=False)["input_ids"] == built.encode(texts)
 
 
 def test_a_long_run_of_a_rare_letter_is_spelt_alike(tmp_path: Path) -> None:

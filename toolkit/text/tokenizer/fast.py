@@ -7,7 +7,6 @@ ids are equal by construction and not by luck.
 """
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 from sentencepiece import sentencepiece_model_pb2 as model_pb2
@@ -105,18 +104,8 @@ def _bpe(model: model_pb2.ModelProto) -> models.BPE:
     merges = [
         (piece.piece[:cut], piece.piece[cut:])
         for piece in by_score
-        for cut in _cuts(piece.piece)
+        for cut in range(1, len(piece.piece))
         if piece.piece[:cut] in normal and piece.piece[cut:] in normal
     ]
     unknown = model.pieces[model.trainer_spec.unk_id].piece
     return models.BPE(vocabulary, merges, unk_token=unknown, fuse_unk=True, byte_fallback=True)
-
-
-def _cuts(piece: str) -> Iterator[int]:
-    """Where a piece may be split, those first that must win over another split of it further right.
-
-    In `ab|a|ba` the piece `aba` stands twice, as `ab|a` and as `a|ba`; SentencePiece takes the left one. That can
-    happen where the right part of the left split begins the piece, too.
-    """
-    length = len(piece)
-    yield from sorted(range(1, length), key=lambda cut: not piece.startswith(piece[cut:]))
