@@ -45,10 +45,10 @@ try:
     from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, RandSpatialCropd
     from scipy import ndimage
 
+    from toolkit.cores import num_cores
     from toolkit.scans import Preprocessing, StoredVolume, Volume, VolumeStore, build_store, preprocess, read_volume
     from toolkit.scans.build import store_scan
     from toolkit.scans.cohort import write_series
-    from toolkit.scans.isolated import num_cores
     from toolkit.scans.manifest import content_hash, scan_files
 except ModuleNotFoundError as missing:
     refuse_without(missing)

@@ -23,9 +23,9 @@ from pathlib import Path
 from benchmarks.report import finish, interleaved, median_ratio, refuse_without
 
 try:
+    from toolkit.cores import num_cores
     from toolkit.text import TokenizerConfig, train_tokenizer
     from toolkit.text.sources import open_source
-    from toolkit.text.tokenizer.base import num_cores
 except ModuleNotFoundError as missing:
     refuse_without(missing)
 

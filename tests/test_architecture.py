@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "toolkit").rglob("*.py"))
 # The files of floor 0 are one room; above, a room is a folder or a file, and a floor's rooms are strangers.
 FLOORS = [
-    ["errors", "registry", "console", "assets", "files", "private"],
+    ["errors", "registry", "console", "assets", "files", "private", "cores"],
     ["config"],
     ["cards", "training", "reports", "splits", "statistics", "near_duplicates", "balance"],
     ["scans", "text"],

@@ -10,7 +10,8 @@ import pytest
 
 SCRIPT = """
 from toolkit.errors import DataError
-from toolkit.scans.isolated import isolated, num_cores
+from toolkit.cores import num_cores
+from toolkit.scans.isolated import isolated
 try:
     print(list(isolated(num_cores, [()], num_workers=1, timeout_s=20)))
 except DataError as error:
@@ -29,7 +30,8 @@ def test_a_script_without_a_main_guard_is_told_so_in_one_line(tmp_path: Path) ->
 NO_PROCESS = """
 import multiprocessing, resource
 from toolkit.errors import DataError
-from toolkit.scans.isolated import isolated, num_cores
+from toolkit.cores import num_cores
+from toolkit.scans.isolated import isolated
 
 if __name__ == "__main__":
     {cause}

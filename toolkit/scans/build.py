@@ -13,10 +13,11 @@ import pandas as pd
 
 from toolkit.config import digest
 from toolkit.console import log, track
+from toolkit.cores import num_cores
 from toolkit.errors import DataError
 from toolkit.private import write_private
 from toolkit.scans.crops import stored_candidates
-from toolkit.scans.isolated import Lost, isolated, num_cores
+from toolkit.scans.isolated import Lost, isolated
 from toolkit.scans.labels import label_map_paths, resampled_label_map
 from toolkit.scans.lookup import series_files
 from toolkit.scans.manifest import content_hash, read_manifest, scan_files

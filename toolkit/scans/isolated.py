@@ -80,11 +80,6 @@ def isolated(
         pool.join()
 
 
-def num_cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _start_tracker() -> None:
     """Starts what frees the semaphores of a killed program; it would warn of them, where nobody can do anything."""
     quiet = "ignore:resource_tracker"

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from toolkit.cores import num_cores
 from toolkit.scans.build import build_store
-from toolkit.scans.isolated import num_cores
 from toolkit.scans.preprocessing import Preprocessing
 
 SAMPLE = 5

@@ -12,6 +12,7 @@ import torch
 from accelerate import PartialState
 from threadpoolctl import threadpool_limits
 
+from toolkit.cores import num_cores
 from toolkit.errors import ConfigError
 
 
@@ -25,8 +26,7 @@ def set_num_threads(num_threads: int | None) -> int:
     Returns:
         How many were set.
     """
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    chosen = num_threads or max(1, available // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    chosen = num_threads or max(1, num_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
     torch.set_num_threads(chosen)
     numba.set_num_threads(min(chosen, numba.config.NUMBA_NUM_THREADS))
     threadpool_limits(chosen)

@@ -7,6 +7,7 @@ from typing import Any
 
 from toolkit.cards.pseudonyms import pseudonym_key
 from toolkit.console import track
+from toolkit.cores import num_cores
 from toolkit.errors import DataError
 from toolkit.private import private_folder
 from toolkit.scans.audit.candidates import Candidate, series_candidates, strangers, volume_candidates
@@ -19,7 +20,7 @@ from toolkit.scans.audit.look import look, read_headers
 from toolkit.scans.audit.memory import Memory, question
 from toolkit.scans.audit.walk import walk
 from toolkit.scans.dicom import DicomHeader
-from toolkit.scans.isolated import Lost, isolated, num_cores
+from toolkit.scans.isolated import Lost, isolated
 from toolkit.scans.reasons import Reason, ScanError
 
 HEADERS_AT_ONCE = 64

@@ -17,13 +17,13 @@ from threadpoolctl import threadpool_limits
 
 from toolkit.config import read_yaml, to_yaml
 from toolkit.console import log, track
+from toolkit.cores import num_cores
 from toolkit.errors import DataError
 from toolkit.files import replace_folder, write_atomically
 from toolkit.scans.cohort.card import write_card
 from toolkit.scans.cohort.config import CohortConfig
 from toolkit.scans.cohort.heads import Head, heads
 from toolkit.scans.cohort.subjects import MASKS, SCANS, write_subject
-from toolkit.scans.isolated import num_cores
 
 LABEL_COLUMNS = ["path", "subject", "accession", "label", "kind", "mask"]
 _CONFIG, _RECORDS, _PARTIAL, _LOCK = "cohort.yaml", ".records", ".partial", ".lock"

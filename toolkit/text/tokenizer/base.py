@@ -1,7 +1,6 @@
 """What every tokenizer here offers, whoever trained it."""
 
 import hashlib
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -121,8 +120,3 @@ class TextTokenizer(ABC):
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
         """The text of ids without start and end."""
         return self.decode_all([np.asarray(ids, dtype=np.int64)])[0]
-
-
-def num_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

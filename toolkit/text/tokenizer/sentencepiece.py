@@ -10,7 +10,8 @@ import numpy as np
 import sentencepiece
 from transformers import PreTrainedTokenizerFast
 
-from toolkit.text.tokenizer.base import SpecialIds, TextTokenizer, num_cores
+from toolkit.cores import num_cores
+from toolkit.text.tokenizer.base import SpecialIds, TextTokenizer
 from toolkit.text.tokenizer.certificate import SPIECE, write_certificate
 from toolkit.text.tokenizer.fast import EXACT_SUM, SPECIAL_TOKENS, is_bpe, save_fast
 from toolkit.text.tokenizer.normalizing import Normalizer
