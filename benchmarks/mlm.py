@@ -6,8 +6,9 @@ On the CPU: a BERT of 4 layers, 256 wide, in float32. Both sides start from the 
 (those of the sentiment cards) as the same ids, mask single tokens at the same rates, and take the same AdamW, learning
 rate and clipping; on one batch their losses must agree, or the benchmark fails. *Grouped* is what transformers'
 `run_mlm.py` does by default: texts end to end, cut every 128 tokens. *Lines* is its other way: a text a row, padded to
-the longest. Ours: packed rows of 128 tokens, attention within texts, the head at masked positions. With 250,000 words
-the ids are the same, and the embeddings and the head have more rows.
+the longest. The peer's examples are rows of `datasets`, an Arrow file mapped into memory, as in `run_mlm.py`. Ours:
+packed rows of 128 tokens, attention within texts, the head at masked positions. With 250,000 words the ids are the
+same, and the embeddings and the head have more rows.
 
 Both sides of a comparison train in one process and take turns of a few steps (`benchmarks.loop`). A rate counts useful
 tokens: no padding, no start and end. Peak memory is that of a process of its own each. `--curve` trains both to the end
@@ -29,7 +30,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ try:
     import matplotlib.pyplot as plt
     import numpy as np
     import torch
+    from datasets import Dataset, Features, List, Value, disable_progress_bars
     from transformers import (
         BertForMaskedLM,
         DataCollatorForLanguageModeling,
@@ -85,6 +86,11 @@ except ModuleNotFoundError as missing:
 
 CARDS = ("sentiment_en", "sentiment_zh", "sentiment_id", "sentiment_sl")
 MASKING = MaskingConfig(unit="token")  # as transformers' collator
+FEATURES = {
+    "input_ids": List(Value("int32")),
+    "attention_mask": List(Value("int8")),
+    "special_tokens_mask": List(Value("int8")),
+}
 Look = Callable[[int], None]
 """Told of each batch before it is trained on: its useful tokens."""
 Train = Callable[[Look, int], Any]
@@ -233,7 +239,7 @@ def train_peer(
         )  # fmt: skip
         optimizer = optimizer_of(model)
         constant = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)
-        examples = list(grouped_examples(data) if grouped else line_examples(data))
+        examples = mapped(partial(grouped_examples if grouped else line_examples, data), Path(temporary))
         callbacks = [_HeldOut(data, evaluate_every, found)] if evaluate_every else []
         Trainer(
             model, arguments, data_collator=collate, train_dataset=examples, optimizers=(optimizer, constant),
@@ -294,10 +300,21 @@ def line_examples(data: Data) -> Iterator[dict[str, Any]]:
 
 def grouped_examples(data: Data) -> Iterator[dict[str, Any]]:
     """Texts end to end, cut to rows; what is left at the end is dropped."""
-    lines = list(line_examples(data))
-    joined = {key: list(chain.from_iterable(line[key] for line in lines)) for key in lines[0]}
-    for start in range(0, len(joined["input_ids"]) - data.max_length + 1, data.max_length):
-        yield {key: values[start : start + data.max_length] for key, values in joined.items()}
+    left: dict[str, list[int]] = {key: [] for key in FEATURES}
+    for line in line_examples(data):
+        for key, values in left.items():
+            values += line[key]
+        while len(left["input_ids"]) >= data.max_length:
+            yield {key: values[: data.max_length] for key, values in left.items()}
+            left = {key: values[data.max_length :] for key, values in left.items()}
+
+
+def mapped(examples: Callable[[], Iterator[dict[str, Any]]], folder: Path) -> Dataset:
+    """The examples in a file in `folder`, with the types that transformers' tokenizers give."""
+    disable_progress_bars()
+    return Dataset.from_generator(
+        examples, Features(FEATURES), cache_dir=str(folder / "examples"), fingerprint="examples"
+    )
 
 
 def assert_alike(data: Data) -> None:
