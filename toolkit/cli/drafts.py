@@ -31,7 +31,8 @@ A draft by `fewlabel init`. What it saw:
 Still to be written: who collected the data, when and why, whose they are, what they must not be used for.
 """
 
-_HELD_OUT = "0.3  # held out of pretraining to be tested on, where there are labels; null holds nothing out"
+_HELD_OUT = "0.3  # held out of pretraining to be tested on; null holds nothing out"
+_NO_LABELS = "null  # nothing is held out; 0.1 would keep a tenth to measure held-out loss on"
 _NOT_HELD_OUT = "null  # `fewlabel data split` parts the manifest"
 
 
@@ -72,10 +73,16 @@ class Draft:
             readers="\n".join(_entry(reader) for reader in self.readers),
             label_map=f"  label_map:\n{labels}" if labels else "",
             unit=self.unit,
-            test_share=_HELD_OUT if self.recipe == "text_pretrain" else _NOT_HELD_OUT,
+            test_share=self._test_share,
             never_read=_yaml(self.never_read),
             saw="\n".join(f"- {heading}: {line}" for heading, line in self.saw),
         )
+
+    @property
+    def _test_share(self) -> str:
+        if self.recipe != "text_pretrain":
+            return _NOT_HELD_OUT
+        return _HELD_OUT if self.classes else _NO_LABELS
 
     @property
     def launch(self) -> str:

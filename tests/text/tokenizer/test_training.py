@@ -59,9 +59,13 @@ def test_an_empty_language_is_named(sample_texts: list[str], tmp_path: Path) -> 
 
 @pytest.mark.parametrize("model", ["unigram", "bpe"])
 def test_a_vocabulary_that_the_texts_cannot_fill_is_smaller_with_a_warning(
-    model: str, sample_texts: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    model: str,
+    sample_texts: list[str],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    logging.getLogger("fewlabel").propagate = True
+    monkeypatch.setattr(logging.getLogger("fewlabel"), "propagate", True)
     config = TokenizerConfig(model=model, vocab_size=50_000)
     trained = train_tokenizer(sample_texts, config, tmp_path)
     assert 400 < len(trained) < 2000
