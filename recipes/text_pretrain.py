@@ -64,6 +64,8 @@ class Pretraining(PretrainingTexts):
 
     start_from: StartFrom | None = None
     """A trained checkpoint to go on from; the section `encoder` then sets `max_length` and `attn_implementation`."""
+    allow_held_out: bool = False
+    """Only warn where that checkpoint saw a text that a card holds out, or has no record of what it saw."""
     tokenizer: TokenizerConfig = TokenizerConfig()
     tokenizer_from: Path | None = None
     """A certified tokenizer's folder, such as `fewlabel run text_tokenizer` writes, in place of learning one."""
@@ -120,8 +122,11 @@ def run(config: Config, *, report: object = None) -> Result:
     folder = RunFolder(config.output, config, data=config.digests() | before)
     with main_process_first():
         texts = config.open(config.seed, folder.path / "corpora")
-        folder.begin()
         started = start_from(config.start_from) if config.start_from else None
+        if started:
+            held_out = (group for test in texts.corpora.test.values() for group in test.groups)
+            started.refuse_seen(held_out, allow=config.allow_held_out)
+        folder.begin()
         # A plan may have tried other values in this folder.
         named = digest(config, {*RunConfig.of_this_start, "stages", "encoder", "variants"})
         tokenizer = given or find_tokenizer(

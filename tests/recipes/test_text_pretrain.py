@@ -92,6 +92,21 @@ def test_a_run_goes_on_from_the_encoder_of_another(
     assert not np.allclose(after.embed(["one line"])[:, :16], before.embed(["one line"])[:, :16])
 
 
+def test_a_start_that_saw_what_is_now_held_out_is_refused(
+    pretrained: Path, working_folder: Path, fewlabel: Command
+) -> None:
+    config = CONFIG.format(name="leak").replace(
+        "encoder: {num_layers: 1, hidden_size: 16, num_heads: 2, max_length: 48}",
+        "seed: 1\nstart_from: {path: runs/texts/encoder}",  # another division of the card
+    )
+    (working_folder / "leak.yaml").write_text(config, encoding="utf-8")
+    done = fewlabel("run", "text_pretrain", "--config", "leak.yaml")
+    assert done.exit_code != 0 and "start_from.path: " in done.output and "allow_held_out" in done.output
+    (working_folder / "leak.yaml").write_text(config + "allow_held_out: true\n", encoding="utf-8")
+    done = fewlabel("run", "text_pretrain", "--config", "leak.yaml")
+    assert done.exit_code == 0 and "allowed, but scores on them are not" in done.output, done.output
+
+
 def test_a_tokenizer_that_is_there_is_taken(pretrained: Path, working_folder: Path, fewlabel: Command) -> None:
     (learnt,) = (pretrained / "tokenizer").iterdir()
     config = CONFIG.format(name="given") + f"tokenizer_from: {learnt}\n"

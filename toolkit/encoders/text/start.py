@@ -5,7 +5,7 @@
 Nothing that came with a checkpoint is run: weights are safetensors, or tensors alone out of torch's own format.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from toolkit.config import Section
+from toolkit.console import log
 from toolkit.encoders import encoder_digest
 from toolkit.encoders.text.architecture import TextEncoderConfig, set_attention
 from toolkit.encoders.text.encoder import POOLING, TextEncoder
@@ -26,7 +27,8 @@ from toolkit.encoders.text.foreign import (
 )
 from toolkit.encoders.text.pooling import PoolingConfig
 from toolkit.encoders.text.vocabulary import VocabularyReport, replace_vocabulary
-from toolkit.errors import CheckpointError, ConfigError
+from toolkit.errors import CheckpointError, ConfigError, DataError
+from toolkit.splits import refuse_seen
 from toolkit.text.tokenizer import TextTokenizer, load_foreign_tokenizer
 
 ADAPTABLE = frozenset({"max_length", "attn_implementation"})
@@ -83,6 +85,24 @@ class Started:
         """For `splits.record_seen`: the encoder whose record says what the weights saw, or that nothing says it."""
         own = (self.folder / POOLING).is_file()
         return {"before": self.folder} if own else {"unknown": f"weights of {self}"}
+
+    def refuse_seen(self, groups: Iterable[str], *, allow: bool = False) -> None:
+        """Stops where its record says that it saw a held-out text; other people's have none, and are warned of.
+
+        Args:
+            groups: Of the held-out texts.
+            allow: Only warn.
+
+        Raises:
+            DataError: It saw one, or is fewlabel's and has no record; and `allow` is false.
+        """
+        if not (self.folder / POOLING).is_file():
+            log.warning("%s: somebody else's encoder: nothing can tell whether it saw the held-out texts", self)
+            return
+        try:
+            refuse_seen(self.folder, groups, allow=allow)
+        except DataError as error:
+            raise DataError(f"start_from.path: {error}; or allow_held_out, to study the leak itself") from None
 
     def __str__(self) -> str:
         return f"{Path(self.start.path).name if Path(self.start.path).is_dir() else self.start.path} {self.digest}"
