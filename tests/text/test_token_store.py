@@ -1,6 +1,7 @@
 import json
 import os
 import pickle
+import shutil
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -148,3 +149,18 @@ def test_a_sample_keeps_the_order(tokenizer: TextTokenizer, rows: Rows, tmp_path
     few, _ = store.sample(5, seed=0)
     places = [next(row for row, one in enumerate(ids) if np.array_equal(one, text)) for text in few]
     assert places == sorted(places) and len(places) == 5
+
+
+def test_what_another_process_finished_meanwhile_is_opened(
+    rows: Rows, tokenizer: TextTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = TokenStore.write(rows, tokenizer, tmp_path / "first")
+
+    class Late(token_store.FileLock):
+        def acquire(self, *args: object, **kwargs: object) -> object:
+            shutil.copytree(tmp_path / "first", tmp_path / "second")
+            return super().acquire(*args, **kwargs)
+
+    monkeypatch.setattr(token_store, "FileLock", Late)
+    monkeypatch.setattr(token_store._Writer, "write", None)
+    assert same(TokenStore.write(rows, tokenizer, tmp_path / "second"), first)

@@ -109,8 +109,8 @@ def mask_tokens(
     """Chooses whole units until the share of each text is reached, and corrupts them.
 
     Units are taken in random order while at least half of the next one fits into the text's share, so the
-    share holds on average; a text with any word has at least one unit masked. Spans are a text cut up at random, none
-    longer than the text's share.
+    share holds on average, but for short texts: one with any word has at least one unit masked, whatever its
+    share. Spans are a text cut up at random, none longer than the text's share.
 
     Args:
         ids: Token ids of any shape, special tokens and padding among them.

@@ -42,8 +42,8 @@ def window_cooccurrence(ids: Sequence[Sequence[int]], vocab_size: int, window: i
     Returns:
         (V, V) symmetric.
     """
-    gap = [-1] * window  # so that no pair reaches into the next text
-    flat = np.array([token for text in ids for token in (*text, *gap)], dtype=np.int64)
+    gap = np.full(window, -1, np.int32)  # so that no pair reaches into the next text
+    flat = np.concatenate([gap, *(part for text in ids for part in (np.asarray(text, np.int32), gap))])
     counts = sp.csr_matrix((vocab_size, vocab_size))
     for distance in range(1, window + 1):
         left, right = flat[:-distance], flat[distance:]

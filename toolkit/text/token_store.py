@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from filelock import FileLock
 
 from toolkit.console import log, track
 from toolkit.errors import DataError
@@ -86,8 +87,11 @@ class TokenStore:
         if not (folder / INDEX).is_file():
             partial = folder.with_name(f"{folder.name}.partial")
             partial.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _Writer(partial, tokenizer, num_threads).write(rows)
-            replace_folder(partial, folder)
+            with FileLock(folder.with_name(f".{folder.name}.lock")):  # runs may share a folder of stores
+                if not (folder / INDEX).is_file():
+                    partial.mkdir(mode=0o700, exist_ok=True)
+                    _Writer(partial, tokenizer, num_threads).write(rows)
+                    replace_folder(partial, folder)
         store = cls.open(folder)
         if store.index["tokenizer"] != tokenizer.digest:
             raise DataError(f"{folder}: holds the ids of another tokenizer; delete it, or give another folder")
