@@ -3,6 +3,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from toolkit.errors import DataError
 from toolkit.text import MaskingConfig, TokenStore
@@ -166,6 +167,32 @@ def corpus(rows: list[tuple[str, str, str]]) -> Corpus:
 def test_translations_are_texts_of_one_group(tokenizer: TextTokenizer) -> None:
     rows = [("one", "en", "1"), ("two", "en", "2"), ("eins", "de", "1"), ("ena", "sl", "1"), ("dva", "sl", "2")]
     assert [*translations(corpus(rows))] == [("one", "eins", "en-de"), ("one", "ena", "en-sl"), ("two", "dva", "en-sl")]
-    assert [*translations(corpus(rows), pivot="de")] == [("eins", "one", "de-en"), ("eins", "ena", "de-sl")]
-    with pytest.raises(DataError, match="all texts are in en; add a source of parallel texts"):
+    first = [("eins", "one", "de-en"), ("eins", "ena", "de-sl")]
+    assert [*translations(corpus(rows), pivot="de")] == [*first, ("two", "dva", "en-sl")]
+    with pytest.raises(DataError, match="all texts are in en, none in two of them; add a source of parallel texts"):
         [*translations(corpus(rows[:2]))]
+    with pytest.raises(DataError, match="no texts in language 'zh'"):
+        [*translations(corpus(rows), pivot="zh")]
+
+
+def test_the_language_of_most_single_texts_is_no_pivot(caplog: pytest.LogCaptureFixture) -> None:
+    """Texts of cards all have a group, most of them one of their own."""
+    alone = [(f"zh {number}", "zh", f"z{number}") for number in range(9)]
+    pairs = [("ena", "sl", "1"), ("one", "en", "1"), ("uno", "it", "2"), ("dva", "sl", "2"), ("two", "en", "2")]
+    without = [("tre", "it", "3"), ("drei", "de", "3"), ("tri", "sl", "4"), ("trije", "sl", "4"), ("three", "en", "4")]
+    with caplog.at_level("INFO", logger="fewlabel"):
+        found = [*translations(corpus(alone + pairs + without))]
+    first = [("two", "uno", "en-it"), ("one", "ena", "en-sl"), ("two", "dva", "en-sl"), ("three", "tri", "en-sl")]
+    assert found == [*first, ("tre", "drei", "it-de")]  # neither is the pivot
+    assert "9 of 13 groups are in one language alone" in caplog.text
+
+
+def test_pairs_with_one_first_text_are_a_group_in_every_part_of_a_step(tokenizer: TextTokenizer) -> None:
+    rows = [("The film", "Der Film", "en-de"), ("This book", "Das Buch", "en-de"), ("The film", "Le film", "en-fr"),
+            ("again", "wieder", "en-de")]  # fmt: skip
+    source = TranslationPairs.build(rows, tokenizer, 64)
+    assert source.groups.tolist() == [0, 1, 0, 2]
+    made = batches(source, tokenizer, "translation")
+    numbers = torch.cat([made.batch(0, shard, 2)["groups"] for shard in range(2)])
+    assert torch.equal(numbers, made.batch(0)["groups"])
+    assert numbers.tolist() == source.groups[made.sample_ids(0)].tolist()

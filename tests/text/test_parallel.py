@@ -1,19 +1,9 @@
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from toolkit.errors import DataError
-from toolkit.text.corpus import Corpus
-from toolkit.text.parallel import read_messages, translation_pairs
-
-
-def test_pairs_share_a_message() -> None:
-    rows = [("Save", "en", "1"), ("Shrani", "sl", "1"), ("Open", "en", "2"), ("Zapri", "sl", "3")]
-    frame = pd.DataFrame(rows, columns=["text", "language", "group"])
-    assert translation_pairs(Corpus(frame), "en", "sl") == [("Save", "Shrani")]
-    with pytest.raises(DataError, match="no texts in language 'zh'"):
-        translation_pairs(Corpus(frame), "en", "zh")
+from toolkit.text.parallel import read_messages
 
 
 def test_plural_takes_the_last_form(tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from toolkit.console import log
 from toolkit.errors import DataError
 from toolkit.text.corpus import Corpus
 from toolkit.text.masking import MaskingConfig, WordBoundaries, mask_tokens
-from toolkit.text.parallel import translation_pairs
 from toolkit.text.sampler import TextSampler
 from toolkit.text.scripts import is_spaceless
 from toolkit.text.token_store import TokenStore
@@ -37,6 +36,8 @@ class PairSource(Protocol):
     lengths: np.ndarray
     languages: np.ndarray
     language_names: tuple[str, ...]
+    groups: np.ndarray
+    """Pairs that may not tell each other apart share a number."""
 
     def __len__(self) -> int: ...
 
@@ -54,12 +55,14 @@ class TranslationPairs:
         offsets: Where each text begins, (2 N + 1,).
         languages: Code of each pair's two languages, (N,).
         language_names: Names of the codes, such as "de-en".
+        groups: A number for each pair, (N,), the same where the first texts are: translations into several languages.
     """
 
     tokens: np.ndarray
     offsets: np.ndarray
     languages: np.ndarray
     language_names: tuple[str, ...]
+    groups: np.ndarray
 
     @classmethod
     def build(
@@ -78,24 +81,27 @@ class TranslationPairs:
         room = (max_length - 4) // 2
         chunks: list[np.ndarray] = []
         names: list[str] = []
+        groups: list[int] = []
+        numbers: dict[str, int] = {}
         num_cut = num_empty = 0
         stream = iter(pairs)
         while portion := list(islice(stream, PORTION)):
             sides = (tokenizer.encode_arrays([pair[side] for pair in portion]) for side in range(2))
-            for one, other, (_, _, name) in zip(*sides, portion, strict=True):
+            for one, other, (first, _, name) in zip(*sides, portion, strict=True):
                 if len(one) == 0 or len(other) == 0:
                     num_empty += 1
                     continue
                 num_cut += max(len(one), len(other)) > room
                 chunks += [one[:room], other[:room]]
                 names.append(name)
+                groups.append(numbers.setdefault(first, len(numbers)))
         if not names:
             raise DataError(f"no pairs of translations: {num_empty} were read, none with words on both sides")
         if num_cut or num_empty:
             log.info("pairs: %d kept, %d of them cut to %d tokens, %d empty", len(names), num_cut, room, num_empty)
         known, codes = np.unique(names, return_inverse=True)
         offsets = np.r_[0, np.cumsum([len(chunk) for chunk in chunks])]
-        return cls(np.concatenate(chunks), offsets, codes, tuple(known.tolist()))
+        return cls(np.concatenate(chunks), offsets, codes, tuple(known.tolist()), np.array(groups))
 
     def __len__(self) -> int:
         return len(self.languages)
@@ -128,7 +134,7 @@ class SegmentPairs:
         assert pairing != "translation"
         self.store, self.pairing = store, pairing
         self.room = max_length - 3
-        self.rows = np.flatnonzero(store.lengths >= 2)
+        self.rows = self.groups = np.flatnonzero(store.lengths >= 2)
         if len(self.rows) == 0:
             raise DataError("no text has two tokens, to be cut into segments")
         self.lengths, self.languages = store.lengths[self.rows] + 1, store.languages[self.rows]
@@ -177,14 +183,16 @@ class _Drawn(NamedTuple):
     coins_BT: np.ndarray
     labels_B: np.ndarray
     languages_B: np.ndarray
+    groups_B: np.ndarray
 
 
 class PairBatches:
     """Batches of pairs for masked modelling, each a pure function of (seed, step).
 
     `batch(step)` has what `MaskedBatches` gives, with a pair in each row, masked on both sides; `segments` (B, T), 0
-    and 1 for the texts with their starts and ends, -1 for padding; `labels` (B,), 1 where a pair is wrong. Of
-    translations each text has a start and an end, and `position_ids` (B, T) begin at 0 in each.
+    and 1 for the texts with their starts and ends, -1 for padding; `labels` (B,), 1 where a pair is wrong; `groups`
+    (B,), numbers within the step, equal where pairs have the same first text. Of translations each text has a start
+    and an end, and `position_ids` (B, T) begin at 0 in each.
 
     Args:
         source: The pairs.
@@ -265,6 +273,7 @@ class PairBatches:
             "segments": part(whole.segments_BT),
             "labels": torch.from_numpy(whole.labels_B[rows].copy()),
             "languages": torch.from_numpy(whole.languages_B[rows].astype(np.int64)),
+            "groups": torch.from_numpy(whole.groups_B[rows].copy()),
             "totals": torch.tensor([self.batch_size, int(in_text_BT.sum()), len(whole.targets_M)]),
         }
         if self.pairing == "translation":
@@ -298,7 +307,8 @@ class PairBatches:
         coins_BT = np.random.default_rng([self.seed, 3, step]).random(shape, dtype=np.float32)
         labels_B = np.array([label for _, _, label in drawn])
         languages_B = self.source.languages[rows]
-        return _Drawn(clean_BT, segments_BT, positions_BT, *masked, coins_BT, labels_B, languages_B)
+        groups_B = np.unique(self.source.groups[rows], return_inverse=True)[1]
+        return _Drawn(clean_BT, segments_BT, positions_BT, *masked, coins_BT, labels_B, languages_B, groups_B)
 
     def _framed(self, ids: np.ndarray, side: int) -> np.ndarray:
         start = [self.special.bos] if side == 0 or self.pairing == "translation" else []
@@ -306,19 +316,38 @@ class PairBatches:
 
 
 def translations(corpus: Corpus, pivot: str | None = None) -> Iterator[tuple[str, str, str]]:
-    """Texts of one language beside their translations into each other one, as `TranslationPairs.build` takes them.
+    """One text of each group beside its translations into the other languages, as `TranslationPairs.build` takes them.
+
+    The pivot stands first where a group has it, else the language that most texts are in. Of several texts in one
+    language the first counts; groups in one language alone are left out, and counted in the log.
 
     Args:
         corpus: Texts that translate each other share a group.
         pivot: The language that stands first; the one with most texts if not given.
 
     Raises:
-        DataError: There is one language alone, or none of this name.
+        DataError: No group has two languages, or there is none of this name.
     """
-    names, sizes = np.unique(corpus.languages.astype(str), return_counts=True)
-    if len(names) < 2:
-        raise DataError(f"no translations: all texts are in {', '.join(names)}; add a source of parallel texts")
-    pivot = pivot or str(names[sizes.argmax()])
-    for other in names[names != pivot]:
-        for one, translation in translation_pairs(corpus, pivot, other):
-            yield one, translation, f"{pivot}-{other}"
+    if pivot:
+        corpus.of_language(pivot)
+    frame = corpus.frame.drop_duplicates(["group", "language"])
+    num_groups = frame["group"].nunique()
+    frame = frame[frame.duplicated("group", keep=False)]
+    if frame.empty:
+        names = ", ".join(sorted(set(corpus.languages.astype(str))))
+        raise DataError(
+            f"no translations: all texts are in {names}, none in two of them; add a source of parallel texts"
+        )
+    num_alone = num_groups - frame["group"].nunique()
+    if num_alone:
+        log.info("translations: %s of %s groups are in one language alone", f"{num_alone:,}", f"{num_groups:,}")
+    sizes = frame["language"].value_counts().to_dict()
+    ranked = sorted(sizes, key=lambda language: (language != pivot, -sizes[language], language))
+    frame = frame.assign(rank=frame["language"].map({language: rank for rank, language in enumerate(ranked)}))
+    leads = frame["rank"] == frame.groupby("group")["rank"].transform("min")
+    pairs = frame[leads].reset_index(names="place").merge(frame[~leads], on="group", suffixes=("", "_other"))
+    pairs = pairs.sort_values(["rank", "language_other", "place"])
+    for one, translation, first, other in pairs[["text", "text_other", "language", "language_other"]].itertuples(
+        index=False, name=None
+    ):
+        yield one, translation, f"{first}-{other}"

@@ -1,4 +1,4 @@
-"""Translation catalogues (gettext `.po`, `.mo`): messages, and pairs of texts that translate each other."""
+"""Translation catalogues (gettext `.po`, `.mo`): messages in two languages."""
 
 import re
 import struct
@@ -10,7 +10,6 @@ from typing import Any
 import polib
 
 from toolkit.errors import DataError
-from toolkit.text.corpus import Corpus
 
 _DEFAULT_COMMENT = re.compile(r'^Default:\s*"(.*)"\s*$', re.DOTALL)
 
@@ -64,17 +63,3 @@ def _catalogue(path: Path, encoding: str) -> Any:
         return read(str(path), encoding=encoding)
     except (OSError, UnicodeDecodeError, struct.error) as error:
         raise DataError(f"{path}: is not a gettext catalogue: {' '.join(str(error).split())}") from None
-
-
-def translation_pairs(corpus: Corpus, one: str, other: str) -> list[tuple[str, str]]:
-    """Texts of two languages that share a group, that is a message; of several in a group the first.
-
-    Raises:
-        DataError: One of the languages has no texts.
-    """
-    of_one, of_other = (
-        corpus.of_language(language).frame.drop_duplicates("group").set_index("group")["text"]
-        for language in (one, other)
-    )
-    shared = of_one.index[of_one.index.isin(of_other.index)]
-    return list(zip(of_one[shared], of_other[shared], strict=True))
