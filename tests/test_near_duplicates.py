@@ -95,9 +95,22 @@ def test_a_stream_does_not_bring_held_out_texts_back(threshold: float) -> None:
     texts = [SENTENCE.upper(), f"{SENTENCE}!! X", "quite another text"]
     assert reasons(texts, threshold, [SENTENCE]) == [Repeat.HELD_OUT, Repeat.HELD_OUT, Repeat.NONE]
     finder = RepeatFinder(threshold=threshold)
-    finder.hold_out([SENTENCE], "en")
-    finder.add(SENTENCE, "sl")
-    assert finder.reasons().tolist() == [Repeat.NONE]
+    finder.hold_out([SENTENCE])
+    for text in texts:  # whatever language somebody took it for
+        for kind in ("und", "sl"):
+            finder.add(text, kind)
+    held_out = [Repeat.HELD_OUT] * 4
+    assert finder.reasons().tolist() == [*held_out, Repeat.EXACT, Repeat.NONE]
+
+
+@pytest.mark.parametrize("threshold", [0.8, 1.0])
+def test_a_text_in_no_known_language_repeats_one_in_any(threshold: float) -> None:
+    finder = RepeatFinder(threshold=threshold)
+    rows = [("Radio", "und"), ("radio", "en"), ("radio", "id"), ("other", "und"), ("other", "und"), ("radio!", "en")]
+    for row in rows:
+        finder.add(*row)
+    none, exact = Repeat.NONE, Repeat.EXACT
+    assert finder.reasons().tolist() == [exact, none, none, none, exact, exact]
 
 
 def test_a_stream_finds_what_comparing_all_pairs_finds() -> None:

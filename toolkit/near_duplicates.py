@@ -22,6 +22,8 @@ NUM_PERMUTATIONS = 64
 HELD_OUT_THRESHOLD = 0.8
 """Jaccard index from which a text is taken for a held-out one."""
 ROWS_AT_ONCE = 1024
+UNKNOWN = "und"
+"""The kind of a text of which no kind is known."""
 MOST_LEADERS = 16
 """Texts of a bucket that each further one is compared with, at most: buckets of boilerplate hold thousands."""
 
@@ -89,10 +91,11 @@ class Repeat(IntEnum):
 class RepeatFinder:
     """Finds repeats among more texts than fit the memory: give it one after another, then ask for all.
 
-    Texts of two kinds (languages) never repeat each other. Exact repeats cost 8 bytes a text. Near ones are looked for
-    by buckets of MinHash, and checked by their exact Jaccard index on the texts, which lie in files
-    without a name until then (about the size of the corpus); about 100 bytes a text stay in memory. What repeats a
-    held-out text is found at any threshold, exactly or nearly (`HELD_OUT_THRESHOLD`).
+    Texts of two kinds (languages) do not repeat each other, but for one of an `UNKNOWN` kind, which is left out where
+    any other is exactly the same. Exact repeats cost 10 bytes a text. Near ones are looked for by buckets of MinHash,
+    and checked by their exact Jaccard index on the texts, which lie in files without a name until then (about the size
+    of the corpus); about 100 bytes a text stay in memory. What repeats a held-out text is found at any threshold and
+    under any kind, exactly or nearly (`HELD_OUT_THRESHOLD`).
 
     Args:
         threshold: See `clusters`; 1 finds exact repeats only.
@@ -101,9 +104,11 @@ class RepeatFinder:
 
     def __init__(self, *, threshold: float = 1.0, scratch: Path | None = None) -> None:
         self.threshold = threshold
-        self._digests = array("Q")
+        self._digests, self._kinds = array("Q"), array("H")
+        self._kind_codes: dict[str, int] = {}
         self._repeats_held_out = bytearray()
-        self._held_out: dict[str, tuple[MinHashLSH, list[set[bytes]]]] = {}
+        self._held_out: list[set[bytes]] = []
+        self._held_out_index = _index(HELD_OUT_THRESHOLD)
         self._waiting: list[tuple[str, str]] = []
         self._offsets = array("Q", [0])
         if threshold < 1:
@@ -114,19 +119,19 @@ class RepeatFinder:
             files = [tempfile.TemporaryFile(dir=scratch) for _ in range(1 + len(self._starts))]  # noqa: SIM115
             self._texts, *self._bands = files  # closed, and with it gone, when nobody holds them any more
 
-    def hold_out(self, texts: Iterable[str], kind: str = "") -> None:
-        """Texts that must not come back; they come before all others, and stay in memory."""
+    def hold_out(self, texts: Iterable[str]) -> None:
+        """Texts that must not come back, of whatever kind; they come before all others, and stay in memory."""
         assert not self._digests, "held-out texts come before all others"
-        index, known = self._held_out.setdefault(kind, (_index(HELD_OUT_THRESHOLD), []))
         shingled = [_shingles(canonical(text)) for text in texts]
         for shingles, sketch in zip(shingled, _sketches(shingled), strict=True):
-            index.insert(len(known), sketch)
-            known.append(shingles)
+            self._held_out_index.insert(len(self._held_out), sketch)
+            self._held_out.append(shingles)
 
     def add(self, text: str, kind: str = "") -> None:
         """The next text."""
         normal = canonical(text)
-        self._digests.append(_digest64(f"{kind}\0{normal}"))
+        self._digests.append(_digest64(normal))
+        self._kinds.append(self._kind_codes.setdefault(kind, len(self._kind_codes)))
         if self.threshold < 1:
             content = normal.encode("utf-8", "surrogatepass")
             self._offsets.append(self._offsets[-1] + len(content))
@@ -139,10 +144,14 @@ class RepeatFinder:
     def reasons(self) -> np.ndarray:
         """(N,) uint8: a `Repeat` for each text that was added. Of several that repeat each other the first is kept."""
         self._sketch()
-        digests = np.array(self._digests, dtype=np.uint64)
-        _, first, inverse = np.unique(digests, return_index=True, return_inverse=True)
+        digests, kinds = np.array(self._digests, dtype=np.uint64), np.array(self._kinds)
+        of_kind = np.array([_digest64(kind) for kind in self._kind_codes], dtype=np.uint64)
+        _, first, inverse = np.unique(digests ^ of_kind[kinds], return_index=True, return_inverse=True)
         parent = first[inverse]
         reasons = np.where(parent == np.arange(len(parent)), Repeat.NONE, Repeat.EXACT).astype(np.uint8)
+        if UNKNOWN in self._kind_codes:
+            unknown = kinds == self._kind_codes[UNKNOWN]
+            reasons[unknown & np.isin(digests, digests[~unknown])] = Repeat.EXACT
         if self._held_out:
             reasons[np.frombuffer(bytes(self._repeats_held_out), dtype=bool)] = Repeat.HELD_OUT
         if self.threshold < 1:
@@ -160,8 +169,7 @@ class RepeatFinder:
         shingled = [_shingles(normal) for _, normal in self._waiting]
         sketches = list(_sketches(shingled))
         if self._held_out:
-            rows = zip(self._waiting, shingled, sketches, strict=True)
-            self._repeats_held_out += bytes(self._is_held_out(kind, *row) for (kind, _), *row in rows)
+            self._repeats_held_out += bytes(map(self._is_held_out, shingled, sketches))
         if self.threshold < 1:
             values = np.array([sketch.hashvalues[: self._used] for sketch in sketches], dtype=np.uint64)
             keys = np.add.reduceat(values * self._factors, self._starts, axis=1)
@@ -171,11 +179,9 @@ class RepeatFinder:
                 file.write(column.tobytes())
         self._waiting.clear()
 
-    def _is_held_out(self, kind: str, shingles: set[bytes], sketch: MinHash) -> bool:
-        if kind not in self._held_out:
-            return False
-        index, known = self._held_out[kind]
-        return any(_jaccard(shingles, known[other]) >= HELD_OUT_THRESHOLD for other in index.query(sketch))
+    def _is_held_out(self, shingles: set[bytes], sketch: MinHash) -> bool:
+        others = (self._held_out[number] for number in self._held_out_index.query(sketch))
+        return any(_jaccard(shingles, other) >= HELD_OUT_THRESHOLD for other in others)
 
     def _join_near(self, parent: np.ndarray, candidates: np.ndarray) -> None:
         """Joins near-duplicates among `candidates`, ascending rows, in the forest `parent`."""

@@ -91,8 +91,12 @@ def test_auc_is_scikit_learns() -> None:
     [("no such word", "bank"), ("a bank by a bank", "bank"), ("embankment", "bank"), ("银行银行", "银行")],
 )
 def test_a_word_that_is_not_there_exactly_once_is_named(text: str, word: str) -> None:
-    with pytest.raises(DataError, match=f"'{word}' must stand exactly once"):
+    with pytest.raises(DataError, match=f"'{word}' must stand exactly once in its sentence, not"):
         find_word(text, word)
+    good = f"some {word} here"
+    with pytest.raises(DataError, match=f"'{word}' must stand exactly once in sentence 2, not") as caught:
+        bag_of_context_words([good, f"{text} secret"], [word, word])
+    assert "secret" not in str(caught.value)  # an error reaches logs, and a text may be private
 
 
 def test_words_stand_whole_where_there_are_spaces() -> None:

@@ -57,6 +57,20 @@ fewlabel:
 """
 
 
+def test_what_is_in_no_known_language_is_compared_with_every_test(tmp_path: Path) -> None:
+    texts = [" ".join(f"{(9 * n + word) * 7919 % 10007:05d}" for word in range(9)) for n in range(100)]
+    for name, language in (("one", "sl"), ("other", "und")):
+        frame = pd.DataFrame({"text": texts, "language": language, "message": range(100)})
+        frame.to_csv(tmp_path / f"{name}.csv", index=False)
+        card = MESSAGES.replace("NAME", name).replace("[en, sl]", f"[{language}]")
+        (tmp_path / f"{name}.md").write_text(card, encoding="utf-8")
+    corpora = divide_corpora([load_card(tmp_path / f"{name}.md") for name in ("one", "other")], 0, tmp_path / "corpora")
+    held_out = {text for corpus in corpora.test.values() for text in corpus.texts}
+    assert len(held_out) >= 20
+    for corpus in corpora.train.values():
+        assert len(corpus) >= 60 and not held_out & set(corpus.texts)
+
+
 def test_whole_messages_are_held_out_where_nothing_has_a_label(tmp_path: Path) -> None:
     """With their translations; and nothing that is nearly a held-out text is trained on, whichever card it is from."""
     numbers = [f"{number * 7919 % 10007:05d}" for number in range(300)]

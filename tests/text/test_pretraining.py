@@ -83,6 +83,26 @@ def test_own_texts_bring_no_held_out_text_back(tmp_path: Path, card: Path, own: 
     assert len(groups) == len(rows) and all(groups)
 
 
+def test_a_held_out_text_is_known_under_any_language(
+    tmp_path: Path, card: Path, own: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of files that name no language, or a wrong one."""
+    (own / "zz.txt").write_text("\n".join(f"{review(n, 'en')} x" for n in range(200)), "utf-8")  # nearly the same
+    (own / "empty.txt").touch()
+    found = {}
+    for source in ({"path": str(own)}, {"path": str(own), "language": "en-US"}):
+        with caplog.at_level("INFO", logger="fewlabel"):
+            texts = opened(tmp_path, cards=[str(card)], texts=[source])
+            found[source.get("language", "und")] = [row for row in texts if row.text.removesuffix(" x")]
+        held_out = {text for corpus in texts.corpora.test.values() for text in corpus.texts}
+        rows = found[source.get("language", "und")]
+        assert not held_out & {row.text.removesuffix(" x") for row in rows}
+    train = set(texts.corpora.all_train.texts)
+    again = {code: sum(row.text in train for row in rows) - len(train) for code, rows in found.items()}
+    assert again["und"] == 0 < again["en-US"]  # repeats of training texts, which are of no known language or another's
+    assert "own: 403 read, 403 given" in caplog.text and "own: 1 files hold no text" in caplog.text
+
+
 def test_only_the_languages_that_are_asked_for(tmp_path: Path, card: Path, own: Path) -> None:
     source = {"path": str(own), "language_pattern": r"([a-z]+)\.txt$"}
     texts = opened(tmp_path, cards=[str(card)], texts=[source], languages=["sl", "de"])

@@ -19,8 +19,13 @@ from toolkit.text.scripts import is_spaceless
 TASK = "words in context"
 
 
-def find_word(text: str, word: str) -> tuple[int, int]:
+def find_word(text: str, word: str, row: int | None = None) -> tuple[int, int]:
     """Where the word stands in the text: its first character and the one after its last.
+
+    Args:
+        text: A sentence.
+        word: As it stands there.
+        row: Number of the sentence from 0, for the error, which does not show the text.
 
     Raises:
         DataError: It does not stand there exactly once, as a whole word where words have spaces between.
@@ -28,7 +33,8 @@ def find_word(text: str, word: str) -> tuple[int, int]:
     free = "" if is_spaceless(word[0]) else r"(?<!\w)"
     found = [match.span() for match in re.finditer(f"{free}{re.escape(word)}{free.replace('<', '')}", text)]
     if len(found) != 1:
-        raise DataError(f"words in context: {word!r} must stand exactly once in {text!r}, not {len(found)} times")
+        where = "its sentence" if row is None else f"sentence {row + 1}"
+        raise DataError(f"words in context: {word!r} must stand exactly once in {where}, not {len(found)} times")
     return found[0]
 
 
@@ -57,7 +63,7 @@ def word_vectors(
     parts: dict[str, list[np.ndarray]] = {"contextual": [], "static": [], "context": []}
     was_training = encoder.training
     encoder.eval()
-    tokens = [_tokens(encoder, *pair) for pair in zip(texts, words, strict=True)]
+    tokens = [_tokens(encoder, *pair, row) for row, pair in enumerate(zip(texts, words, strict=True))]
     for start in range(0, len(tokens), batch_size):
         batch = tokens[start : start + batch_size]
         hidden_BTH = encoder(encoder.padded([ids for ids, _ in batch])).hidden_states[layer]
@@ -74,9 +80,9 @@ def word_vectors(
     return {name: np.stack(rows) for name, rows in parts.items()}
 
 
-def _tokens(encoder: TextEncoder, text: str, word: str) -> tuple[list[int], slice]:
+def _tokens(encoder: TextEncoder, text: str, word: str, row: int) -> tuple[list[int], slice]:
     """The tokens of a text, as many around the word as the encoder takes, and which of them are the word's."""
-    first, end = find_word(text, word)
+    first, end = find_word(text, word, row)
     encoded = encoder.tokenizer.fast(text, add_special_tokens=False, return_offsets_mapping=True)
     ids, spans = encoded["input_ids"], encoded["offset_mapping"]
     inside = [place for place, (a, b) in enumerate(spans) if a < end and b > first]
@@ -93,7 +99,7 @@ def bag_of_context_words(texts: Sequence[str], words: Sequence[str]) -> np.ndarr
 
     Terms are words; where there are no spaces, single characters and pairs of them.
     """
-    spans = [find_word(text, word) for text, word in zip(texts, words, strict=True)]
+    spans = [find_word(*pair, row) for row, pair in enumerate(zip(texts, words, strict=True))]
     contexts = [f"{text[:first]} {text[end:]}" for text, (first, end) in zip(texts, spans, strict=True)]
     weighting = TfidfVectorizer(analyzer=_terms, sublinear_tf=True)
     return weighting.fit_transform(contexts).toarray()

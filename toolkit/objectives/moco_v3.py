@@ -35,7 +35,9 @@ class MoCoV3Config(Section):
     """Use the keys of all processes as negatives; no effect with one process."""
 
 
-def in_batch_info_nce_loss(query: Tensor, key: Tensor, temperature: float, *, gather: bool = False) -> Tensor:
+def in_batch_info_nce_loss(
+    query: Tensor, key: Tensor, temperature: float, *, gather: bool = False, groups: Tensor | None = None
+) -> Tensor:
     """InfoNCE whose negatives are the keys of the batch's other samples (Chen, Xie & He 2021, algorithm 1).
 
     The paper multiplies by twice the temperature, so that the size of a gradient does not depend on it. Here it is the
@@ -47,6 +49,7 @@ def in_batch_info_nce_loss(query: Tensor, key: Tensor, temperature: float, *, ga
         temperature: Divides the similarities.
         gather: Compare with the keys of all processes; every process must hold the same N. Averaged over processes,
             value and gradient equal those of one process with all samples.
+        groups: (N,) numbers; another's key of a query's own number is no negative. Each has its own if not given.
 
     Returns:
         Mean over this process's N queries, a scalar. At collapse it is ln N, N counted over all processes.
@@ -64,7 +67,12 @@ def in_batch_info_nce_loss(query: Tensor, key: Tensor, temperature: float, *, ga
         keys_MD = gather_rows(key_ND) if gather else key_ND
         first = len(query) * process_rank() if gather else 0
         own = first + torch.arange(len(query), device=query.device)
-        return F.cross_entropy(query_ND @ keys_MD.T / temperature, own)
+        logits_NM = query_ND @ keys_MD.T / temperature
+        if groups is not None:
+            groups_M = gather_rows(groups) if gather else groups
+            alike_NM = groups[:, None] == groups_M
+            logits_NM = logits_NM.masked_fill(alike_NM.scatter(1, own[:, None], False), float("-inf"))
+        return F.cross_entropy(logits_NM, own)
 
 
 @register("moco_v3")

@@ -22,6 +22,11 @@ def with_queue(rng: np.random.Generator, n: int, d: int) -> Arrays:
     return *two_views(rng, n, d), rng.normal(size=(7, d))
 
 
+def grouped_views(rng: np.random.Generator, n: int, d: int) -> Arrays:
+    """Two views of samples, every two of which are of one group."""
+    return *two_views(rng, n, d), np.arange(n) // 2
+
+
 def scores_and_codes(rng: np.random.Generator, n: int, d: int) -> Arrays:
     """Cosines with `d` prototypes, and shares of them."""
     shares = np.exp(rng.normal(size=(n, d)))
@@ -69,6 +74,21 @@ def in_batch_info_nce(query: np.ndarray, key: np.ndarray, temperature: float) ->
 def in_batch_info_nce_collapsed(n: int, d: int) -> float:
     """The key among n that are alike."""
     return math.log(n)
+
+
+def grouped_info_nce(query: np.ndarray, key: np.ndarray, groups: np.ndarray, temperature: float) -> float:
+    """The same with the keys of other groups, and one's own."""
+    total = 0.0
+    for i, q in enumerate(query):
+        own = _cosine(q, key[i]) / temperature
+        others = [_cosine(q, k) / temperature for k, group in zip(key, groups, strict=True) if group != groups[i]]
+        total += log_of_sum([own, *others]) - own
+    return total / len(query)
+
+
+def grouped_info_nce_collapsed(n: int, d: int) -> float:
+    """All are of one group."""
+    return 0.0
 
 
 def negative_cosine(p: np.ndarray, z: np.ndarray) -> float:

@@ -9,12 +9,38 @@ from torch import Tensor, nn
 from toolkit.config import Section
 from toolkit.console import log
 from toolkit.encoders.text import PoolingConfig, TextEncoder
+from toolkit.objectives import references
 from toolkit.objectives.base import PairObjective, register
 from toolkit.objectives.certify import Claim
 from toolkit.objectives.kept_tokens import kept_tokens
 from toolkit.objectives.moco_v3 import MoCoV3, in_batch_info_nce_loss
 
 LAST = PoolingConfig(layers=(-1,))
+
+
+def grouped_info_nce_loss(
+    query: Tensor, key: Tensor, groups: Tensor, temperature: float, *, gather: bool = False
+) -> Tensor:
+    """`in_batch_info_nce_loss` whose negatives are the keys of other groups: of a text that stands in a batch beside
+    two translations, neither is wrong.
+
+    Args:
+        query: Embeddings in training, (N, D).
+        key: Row by row the partners of `query`, (N, D).
+        groups: (N,) numbers.
+        temperature: Divides the similarities.
+        gather: Compare with the keys of all processes.
+
+    Returns:
+        Mean over this process's N queries, a scalar; 0 where all are of one group.
+
+    When to use:
+        Pairs of which several share a text.
+
+    Relations:
+        Without groups it is `in_batch_info_nce_loss`.
+    """
+    return in_batch_info_nce_loss(query, key, temperature, gather=gather, groups=groups)
 
 
 class SimCSEConfig(Section):
@@ -48,7 +74,16 @@ class SimCSE(PairObjective):
 
     modality: ClassVar[Literal["scans", "text"]] = "text"
     Config: ClassVar[type[Section]] = SimCSEConfig
-    claims: ClassVar[tuple[Claim, ...]] = MoCoV3.claims
+    claims: ClassVar[tuple[Claim, ...]] = (
+        *MoCoV3.claims,
+        Claim(
+            grouped_info_nce_loss,
+            references.grouped_info_nce,
+            {"temperature": 0.2},
+            inputs=references.grouped_views,
+            collapsed=references.grouped_info_nce_collapsed,
+        ),
+    )
 
     def __init__(self, config: SimCSEConfig, encoder: TextEncoder) -> None:
         super().__init__(config, encoder)
@@ -62,15 +97,19 @@ class SimCSE(PairObjective):
             )
 
     def embed(self, batch: dict[str, Any]) -> tuple[Tensor, ...]:
-        """Pooled vectors (B, D) of both passes, or of both sides."""
+        """Pooled vectors (B, D) of both passes; or of both sides, and their groups (B, 1)."""
         ids_BT = batch["clean_ids"]
         if self.pairing is None:
             sides = [{"input_ids": ids_BT, "attention_mask": batch["attention_mask"]}] * 2
         else:
             pad_id = self.encoder.tokenizer.special.pad
             sides = [kept_tokens(ids_BT, batch["segments"] == side, pad_id) for side in range(2)]
-        return tuple(self.encoder.pooled(self.encoder(side), LAST) for side in sides)
+        z = tuple(self.encoder.pooled(self.encoder(side), LAST) for side in sides)
+        # Numbers within the step, so that float32 is exact; the loop asks all of `z` for a gradient.
+        return z if self.pairing is None else (*z, batch["groups"][:, None].float())
 
     def loss(self, z: tuple[Tensor, ...]) -> Tensor:
-        """Mean InfoNCE of finding the second of each pair among all second ones."""
-        return in_batch_info_nce_loss(*z, self.config.temperature, gather=self.config.gather)
+        """Mean InfoNCE of finding the second of each pair among all second ones, but for those of its own group."""
+        query, key, *rest = z
+        groups = rest[0].detach()[:, 0] if rest else None
+        return in_batch_info_nce_loss(query, key, self.config.temperature, gather=self.config.gather, groups=groups)

@@ -12,13 +12,14 @@ import pandas as pd
 from toolkit.cards import DataCard, Split, data_digest, fetch
 from toolkit.console import log, track
 from toolkit.errors import DataError
-from toolkit.near_duplicates import Repeat, RepeatFinder
+from toolkit.near_duplicates import UNKNOWN, Repeat, RepeatFinder
 from toolkit.splits import holdout, stratified_split
 from toolkit.text.corpus import Corpus, concatenate
 from toolkit.text.readers import read_corpus
 
-FORMAT = 4
-"""Of what the cache holds: raised whenever reading, deduplication or division change what they give."""
+FORMAT = 5
+"""Of what caches of texts hold, this one and those of a pretraining: raised whenever reading, deduplication or division
+change what they give."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,14 +96,13 @@ def hold_out(corpus: Corpus, split: Split, seed: int) -> tuple[Corpus, Corpus | 
 
 
 def _without_tests(corpus: Corpus, name: str, test: dict[str, Corpus]) -> Corpus:
-    """Takes out near-duplicates of test texts in their language. A card's own were dropped on reading, but for those of
-    catalogues, which repeat on purpose."""
-    finder = RepeatFinder()
+    """Takes out near-duplicates of test texts. A card's own were dropped on reading, but for those of catalogues, which
+    repeat on purpose. Cards that have no language in common are not compared, unless one does not know its own."""
+    finder, languages = RepeatFinder(), set(corpus.languages)
     for other, held_out in test.items():
-        if other == name and held_out.class_names:
-            continue
-        for language in np.unique(held_out.languages):
-            finder.hold_out(held_out.of_language(language).texts, language)
+        theirs = set(held_out.languages)
+        if (other != name or not held_out.class_names) and (theirs & languages or UNKNOWN in theirs | languages):
+            finder.hold_out(held_out.texts)
     for text, language in zip(corpus.texts, corpus.languages, strict=True):
         finder.add(text, language)
     return corpus.take(finder.reasons() != Repeat.HELD_OUT)

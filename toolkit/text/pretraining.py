@@ -23,7 +23,7 @@ from toolkit.near_duplicates import Repeat, RepeatFinder
 from toolkit.registry import nearest
 from toolkit.text.batches import MaskedBatches
 from toolkit.text.corpus import Corpus, text_digest
-from toolkit.text.divided import DividedCorpora, divide_corpora
+from toolkit.text.divided import FORMAT, DividedCorpora, divide_corpora
 from toolkit.text.masking import MaskingConfig, masked_shares
 from toolkit.text.pairs import PairBatches, Pairing, SegmentPairs, TranslationPairs, translations
 from toolkit.text.sampler import PackedSampler, TextSampler
@@ -47,10 +47,10 @@ class PretrainingTexts(Section):
     """Data cards of texts; what a card holds out is left out here."""
     texts: tuple[AnyTextSource, ...] = ()
     """Files, folders and data sets of your own, of any size: they are read as a stream. Repeats, and texts that a card
-    above holds out, are left out."""
+    above holds out, whatever language they are said to be in, are left out."""
     near: float = Field(1.0, gt=0, le=1)
-    """Jaccard index from which texts of `texts` are near-duplicates; 1 leaves out exact repeats only, and takes 8 bytes
-    a text in place of 100. Cards are always searched for near ones."""
+    """Jaccard index from which texts of `texts` are near-duplicates; 1 leaves out exact repeats only, and takes 10
+    bytes a text in place of 100. Cards are always searched for near ones."""
     languages: tuple[str, ...] = ()
     """Only texts in these languages; all when empty."""
 
@@ -78,7 +78,7 @@ class PretrainingTexts(Section):
         cards = [load_card(name) for name in self.cards]
         corpora = divide_corpora(cards, seed, cache)
         streams = tuple(open_source(source) for source in self.texts)
-        parts = [self.digests(), self.languages, self.near, seed]
+        parts = [FORMAT, self.digests(), self.languages, self.near, seed]
         return OpenTexts(self, tuple(cards), corpora, streams, hashlib.sha256(repr(parts).encode()).hexdigest()[:16])
 
 
@@ -131,12 +131,12 @@ class OpenTexts:
         """Which texts of the streams are kept: no repeats, and none that a card holds out."""
         finder = RepeatFinder(threshold=self.config.near)
         for corpus in self.corpora.test.values():
-            for language in np.unique(corpus.languages):
-                finder.hold_out(corpus.of_language(language).texts, language)
+            finder.hold_out(corpus.texts)
         found = set()
         for row in track(chain(self._of_cards(), self._of_streams()), "looking for repeats"):
             finder.add(row.text, row.language)
             found.add(row.language)
+        self._say_what_was_read()
         for language in self.config.languages:
             if language not in found:
                 raise DataError(f"no texts in language {language!r}; {nearest(language, sorted(found))}")
@@ -145,6 +145,13 @@ class OpenTexts:
         said = ", ".join(f"{counts[reason]:,} {reason.name.lower().replace('_', ' ')}" for reason in list(Repeat)[1:])
         log.info("own texts: %s kept; left out: %s", f"{counts[Repeat.NONE]:,}", said)
         return reasons == Repeat.NONE
+
+    def _say_what_was_read(self) -> None:
+        for stream in self.streams:
+            said = ", ".join(f"{count:,} {what}" for what, count in stream.counts.items())
+            log.info("%s: %s", stream.name, said or "0 read")
+            if stream.empty_files:
+                log.warning("%s: %s files hold no text", stream.name, f"{len(stream.empty_files):,}")
 
     def _of_cards(self) -> Iterator[Row]:
         if self._card_corpus is not None:

@@ -109,6 +109,16 @@ def test_a_translation_memory_without_its_markup(tmp_path: Path) -> None:
         rows(broken)
 
 
+def test_two_kinds_of_a_language_in_one_unit_are_both_read(tmp_path: Path) -> None:
+    unit = "".join(
+        f'<tuv xml:lang="{code}"><seg>{text}</seg></tuv>'
+        for code, text in (("en-US", "color"), ("en-GB", "colour"), ("en-CA", "colour"), ("de", "Farbe"))
+    )
+    found = rows(write(tmp_path / "a.tmx", f"<tmx><body><tu>{unit}</tu></body></tmx>"))
+    assert [(row.text, row.language) for row in found] == [("color", "en"), ("colour", "en"), ("Farbe", "de")]
+    assert len({row.group for row in found}) == 1
+
+
 def test_a_table_of_translations(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tsv", 'English\tDeutsch\tnote\nA "quoted\tEin\tx\nOnly\t\ty\n')
     found = rows(path, format="parallel", languages={"English": "en", "Deutsch": "de"}, quoted=False)

@@ -52,7 +52,7 @@ def _messages(path: Path, reader: GettextReader, language: str, seen: set[str]) 
 
 
 def read_tmx(path: Path, reader: TmxReader) -> Iterator[Row]:
-    """For each unit of a translation memory a row a language.
+    """For each unit of a translation memory a row a language; two where it has British and American English, say.
 
     Markup of the program that the segments come from is left out, what it encloses stays.
 
@@ -70,7 +70,7 @@ def read_tmx(path: Path, reader: TmxReader) -> Iterator[Row]:
                     continue
                 if _name(element) != "tu":
                     continue
-                texts = {}
+                texts: dict[tuple[str, str], None] = {}
                 for variant in element:
                     code = variant.get(_XML_LANGUAGE) or variant.get("lang") or ""
                     language = _language(code, reader)
@@ -78,9 +78,9 @@ def read_tmx(path: Path, reader: TmxReader) -> Iterator[Row]:
                     if language is None:
                         others.add(code)
                     elif segment is not None and (text := _text(segment)).strip():
-                        texts.setdefault(language, text)
-                group = digest(*(part for pair in sorted(texts.items()) for part in pair))
-                for language, text in texts.items():
+                        texts[language, text] = None
+                group = digest(*(part for pair in sorted(texts) for part in pair))
+                for language, text in texts:
                     found = True
                     yield Row(text, language, group=group)
                 (element if body is None else body).clear()  # so that a large file needs no memory

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
 from toolkit.assets import list_assets
@@ -37,10 +37,13 @@ class RowStream:
         by_language: After a pass, for each language: rows `read`; `empty` ones (no letter or digit); `cut` ones that
             were too long, and the `pieces` more that they gave; `mended` ones, whose lone surrogates, which no encoding
             has, became U+FFFD; and rows `given`.
+        empty_files: After a pass, the files of a folder that have no row.
     """
 
-    def __init__(self, name: str, rows: Callable[[], Iterable[Row]]) -> None:
-        self.name = name
+    def __init__(
+        self, name: str, rows: Callable[[], Iterable[Row]], empty_files: Collection[Path] = frozenset()
+    ) -> None:
+        self.name, self.empty_files = name, empty_files
         self.by_language: dict[str, Counter[str]] = {}
         self._rows = rows
 
@@ -97,7 +100,8 @@ def open_source(spec: str | TextSource | DataCard, *, refuse: Refuse | None = No
     if not_read and refuse is None:
         suffixes = ", ".join(sorted({path.suffix or "no suffix" for path in not_read}))
         log.warning("%s: %d files are not read (%s)", Path(source.path).name, len(not_read), suffixes)
-    return RowStream(Path(source.path).name, lambda: _of_files(source, files, not_read, refuse))
+    empty: set[Path] = set()
+    return RowStream(Path(source.path).name, lambda: _of_files(source, files, not_read, refuse, empty), empty)
 
 
 def source_digest(spec: str | TextSource | DataCard) -> str:
@@ -150,16 +154,18 @@ def _resolved(spec: str | TextSource | DataCard) -> TextSource | DataCard:
 
 
 def _of_files(
-    source: TextSource, files: Iterable[Path], not_read: Iterable[Path], refuse: Refuse | None
+    source: TextSource, files: Iterable[Path], not_read: Iterable[Path], refuse: Refuse | None, empty: set[Path]
 ) -> Iterator[Row]:
     for path in not_read if refuse else ():
         refuse(path, DataError(f"{path}: {path.suffix or 'no suffix'} is not read"))
     name = Path(source.path).name.partition(".")[0]  # not each file's: a letter may be called as its patient
     for path in files:
         try:
-            language = language_of(source, path)
+            language, row = language_of(source, path), None
             for row in read_file(path, reader_of(source, path)):
                 yield row._replace(language=row.language.strip() or language, source=row.source or name)
+            if row is None:
+                empty.add(path)
         except DataError as error:
             if refuse is None:
                 raise
