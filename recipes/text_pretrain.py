@@ -161,7 +161,7 @@ def run(config: Config, *, report: object = None) -> Result:
         own = RunFolder(folder.path / "stages" / name, config) if metrics else folder
         metrics[name] = own.metrics_path
         fit(objective, batches, training, own, seed, name, evaluate=probe)
-        if is_main_process() and not config.plan:
+        if objective.masks and is_main_process() and not config.plan:
             write_masked_shares(batches, training.num_steps, own.path / "masked_shares.csv")
         encoder.requires_grad_(True)  # a method may have frozen a part of it
 

@@ -34,6 +34,8 @@ class Objective(nn.Module):
     """The kinds of network that it can train (`Network.family`); any if not given."""
     num_views: ClassVar[int] = 2
     """How many views of each sample a batch of scans has to hold."""
+    masks: ClassVar[bool] = False
+    """Whether a text method hides tokens, of which a share is then written down."""
     packs: ClassVar[bool] = False
     """Whether batches of texts may hold several in a row (`documents`)."""
     pairing: Pairing | None = None

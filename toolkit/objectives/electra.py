@@ -78,6 +78,7 @@ class Electra(Objective):
     """
 
     modality: ClassVar[Literal["scans", "text"]] = "text"
+    masks: ClassVar[bool] = True
     packs: ClassVar[bool] = True
     Config: ClassVar[type[Section]] = ElectraConfig
     alarm_limits: ClassVar[Mapping[str, Limit]] = NO_SPREAD_ASKED

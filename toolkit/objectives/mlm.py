@@ -74,6 +74,7 @@ class MLM(Objective):
     """
 
     modality: ClassVar[Literal["scans", "text"]] = "text"
+    masks: ClassVar[bool] = True
     packs: ClassVar[bool] = True
     Config: ClassVar[type[Section]] = MLMConfig
     alarm_limits: ClassVar[Mapping[str, Limit]] = NO_SPREAD_ASKED

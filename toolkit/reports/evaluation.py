@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
 from markupsafe import Markup
 
 from toolkit.files import write_atomically
+from toolkit.reports.environment import page_environment
 from toolkit.reports.evaluation_figure import evaluation_figure
 from toolkit.reports.names import LANGUAGES, NOT_RUN, decimal, interval, score, seconds
 from toolkit.reports.report import CardFacts
@@ -109,13 +109,7 @@ def write_evaluation(path: Path, evaluation: Evaluation) -> Path:
 
 def render(evaluation: Evaluation) -> str:
     """The page as text; what comes from tables and cards is escaped."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("toolkit.reports", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment()
     environment.filters["seconds"] = seconds
     tables = evaluation_tables(evaluation.summary)
     figures = []

@@ -9,13 +9,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
 from markupsafe import Markup
 
 from toolkit.console import log
 from toolkit.errors import DataError, DiskError
 from toolkit.reports.embedding_map import draw_map
+from toolkit.reports.environment import page_environment
 from toolkit.reports.figures import panel_figure
 from toolkit.reports.headline import Claim, claims, headline
 from toolkit.reports.monitors import MONITORS, Monitor, monitors_figure
@@ -80,13 +80,7 @@ def write_report(path: Path, report: Report) -> Path:
 
 def render(report: Report) -> str:
     """The page as text. Everything from tables, cards and captions is escaped by the template engine."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("toolkit.reports", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment()
     environment.filters["seconds"] = seconds
     style, script = (environment.loader.get_source(environment, name)[0] for name in ("page.css", "page.js"))
     found = panels(report.summary, report.metric)

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import jinja2
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from toolkit.private import write_private
+from toolkit.reports.environment import page_environment
 from toolkit.reports.style import COLOURS, drawing, svg
 from toolkit.scans.audit.counts import label_table, labelled_scans, studies_a_subject, tables
 from toolkit.scans.audit.montage import montage
@@ -33,18 +33,7 @@ def write_page(
         warnings: As `warnings.csv`.
         thumbnails: See `montage`.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.ChoiceLoader(
-            [
-                jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-                jinja2.PackageLoader("toolkit.reports", "templates"),
-            ]
-        ),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment(Path(__file__).parent / "templates")
     style = environment.loader.get_source(environment, "page.css")[0]
     page = environment.get_template("audit.html.j2").render(
         counts={

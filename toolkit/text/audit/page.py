@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import jinja2
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
@@ -12,6 +11,7 @@ from matplotlib.ticker import NullLocator
 
 from toolkit.balance import sampling_shares
 from toolkit.private import write_private
+from toolkit.reports.environment import page_environment
 from toolkit.reports.style import COLOURS, drawing, svg
 from toolkit.text.audit.characters import FINDINGS
 from toolkit.text.audit.config import TextAuditConfig
@@ -38,18 +38,7 @@ def write_page(path: Path, audit: TextAudit, config: TextAuditConfig) -> None:
         audit: What was found.
         config: What was looked for.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.ChoiceLoader(
-            [
-                jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-                jinja2.PackageLoader("toolkit.reports", "templates"),
-            ]
-        ),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment(Path(__file__).parent / "templates")
     assert environment.loader is not None
     style = environment.loader.get_source(environment, "page.css")[0]
     total = audit.languages.sum()
